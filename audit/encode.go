@@ -1,0 +1,84 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// MaxField is how many bytes of any one string are kept, the mark of a cut
+// included. A DNS name (at most 255 bytes, 1016 when all of them are escaped)
+// is kept whole.
+const MaxField = 2048
+
+// bound bounds every string of e and makes it UTF-8.
+func bound(e Event) Event {
+	for _, s := range []*string{
+		&e.ID, &e.Sandbox, &e.Agent, &e.Model, &e.Project, &e.Proto, &e.Src, &e.Dst, &e.Host, &e.SNI,
+		&e.Method, &e.Path, &e.Verdict, &e.Rule, &e.Reason, &e.Session, &e.RepeatOf,
+	} {
+		*s = field(*s)
+	}
+	e.Layer = Layer(field(string(e.Layer)))
+	return e
+}
+
+// field returns s as it is stored: bytes that are not UTF-8 as \xNN (a text that
+// has such four characters already looks the same), and cut at MaxField with a
+// mark that says how long s was. Stored again, it does not change.
+func field(s string) string {
+	if len(s) <= MaxField && utf8.ValidString(s) {
+		return s
+	}
+	mark := "…[cut, " + strconv.Itoa(len(s)) + " bytes]"
+	var b strings.Builder
+	fits := 0 // the length that leaves room for the mark
+	for rest := s; rest != ""; {
+		r, n := utf8.DecodeRuneInString(rest)
+		piece := rest[:n]
+		if r == utf8.RuneError && n == 1 {
+			piece = fmt.Sprintf(`\x%02x`, rest[0])
+		}
+		if b.Len()+len(piece) > MaxField {
+			return b.String()[:fits] + mark
+		}
+		b.WriteString(piece)
+		if b.Len() <= MaxField-len(mark) {
+			fits = b.Len()
+		}
+		rest = rest[n:]
+	}
+	return b.String()
+}
+
+// Encode returns e as its line in the log, newline included. All but printable
+// ASCII is escaped where it could act on a terminal (see Printable), so that a
+// line may be shown as it is.
+func Encode(e Event) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(e); err != nil {
+		return nil, fmt.Errorf("encode event: %w", err)
+	}
+	line := b.Bytes()
+	if harmless(string(line[:len(line)-1])) {
+		return line, nil
+	}
+	// Outside of strings JSON is ASCII: whatever needs it is inside of one.
+	safe := make([]byte, 0, len(line)+32)
+	for _, r := range string(line[:len(line)-1]) {
+		if visible(r) {
+			safe = utf8.AppendRune(safe, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			safe = fmt.Appendf(safe, `\u%04x`, unit)
+		}
+	}
+	return append(safe, '\n'), nil
+}

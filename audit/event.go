@@ -1,0 +1,58 @@
+// Package audit holds the record of what sandboxes tried: one event per attempt,
+// appended to a JSON Lines file before the attempt is answered, and the reading
+// of it. It does not decide anything (package policy does) and it is not a log:
+// what the program does about itself goes to slog.
+package audit
+
+import "time"
+
+// Layer says where an attempt was seen.
+type Layer string
+
+// The layers.
+const (
+	LayerModel     Layer = "model"     // an HTTP request at the model endpoint
+	LayerProxy     Layer = "proxy"     // a request at the forward proxy
+	LayerIntercept Layer = "intercept" // a TCP connection to any other address or port
+	LayerDNS       Layer = "dns"       // one DNS query message
+	LayerPacket    Layer = "packet"    // one flow of anything else, by NFLOG
+	LayerControl   Layer = "control"   // something about the wall itself: an unknown token, a foreign interface
+)
+
+// Subject says whose attempt it was. The zero Subject is recorded as "unknown".
+type Subject struct {
+	Sandbox string `json:"sandbox"`
+	Agent   string `json:"agent"`
+	Model   string `json:"model"`
+	Project string `json:"project"`
+}
+
+// Event is one attempt. Field names in JSON are stable. Strings that came from a
+// container are bounded by Log.Append (see MaxField) and may hold any byte: print
+// them with Printable.
+type Event struct {
+	Time time.Time `json:"time"` // UTC, RFC 3339 with nanoseconds; zero: set by Append
+	ID   string    `json:"id"`   // sorts by time; empty: set by Append
+	Subject
+	Layer     Layer   `json:"layer"`
+	Proto     string  `json:"proto"`                // "tcp", "udp", "icmp", "icmpv6", or the IP protocol's number
+	Src       string  `json:"src,omitempty"`        // address:port, or address
+	Dst       string  `json:"dst,omitempty"`        // address:port, or address, as the container aimed it
+	Host      string  `json:"host,omitempty"`       // the name it asked for, when one is known
+	Port      uint16  `json:"port,omitempty"`       // the port it asked for
+	SNI       string  `json:"sni,omitempty"`        // TLS server_name: the client's claim
+	Method    string  `json:"method,omitempty"`     // HTTP method, or DNS query type ("A", "HTTPS", …)
+	Path      string  `json:"path,omitempty"`       // HTTP path, without the query
+	Verdict   string  `json:"verdict"`              // policy.Verdict.String()
+	Rule      string  `json:"rule,omitempty"`       // the rule that decided
+	Reason    string  `json:"reason,omitempty"`     // one line
+	Status    int     `json:"status,omitempty"`     // HTTP status that the client got
+	BytesIn   int64   `json:"bytes_in"`             // from the container
+	BytesOut  int64   `json:"bytes_out"`            // to the container
+	Duration  float64 `json:"duration"`             // seconds
+	Count     int64   `json:"count"`                // attempts, or packets of a flow; zero: set to 1
+	TokensIn  int64   `json:"tokens_in,omitempty"`  // model layer: usage as the model reported it
+	TokensOut int64   `json:"tokens_out,omitempty"` // model layer
+	Session   string  `json:"session,omitempty"`    // model layer: X-Claude-Code-Session-Id
+	RepeatOf  string  `json:"repeat_of,omitempty"`  // id of the event whose flow this one only adds packets to
+}
