@@ -1,0 +1,108 @@
+package dnsblock
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// The answer comes from the server that was asked, which is also the one that is
+// recorded; a connected client takes no other.
+func TestUDP(t *testing.T) {
+	tests := []struct {
+		network, listen, client, server string
+	}{
+		{"udp", "[::]:53", "127.0.0.1", "127.0.0.1:53"},
+		{"udp", "[::]:53", "127.0.0.1", "127.0.0.2:53"},
+		{"udp", "[::]:53", "127.0.0.9", "127.10.20.30:53"},
+		{"udp", "[::]:53", "::1", "[::1]:53"},
+		{"udp", "[::]:53", "::1", "[fd00::53]:53"},
+		{"udp", "[::]:53", "127.0.0.1", "203.0.113.53:53"},
+		{"udp4", "0.0.0.0:53", "127.0.0.1", "203.0.113.53:53"}, // a host without IPv6
+	}
+	for _, tt := range tests {
+		t.Run(tt.listen+" "+tt.server, func(t *testing.T) {
+			var server, client *net.UDPConn
+			inNamespace(t, func() (err error) {
+				if server, err = wallSocket(tt.network, tt.listen); err != nil {
+					return err
+				}
+				local := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(tt.client), 0))
+				client, err = net.DialUDP("udp", local, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(tt.server)))
+				return err
+			})
+			defer client.Close()
+			s, b := newServer()
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- s.ServeUDP(ctx, server) }()
+			defer func() {
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}()
+			askUDP(t, client)
+			e := b.all()
+			if len(e) != 1 || e[0].Dst != tt.server || e[0].Src != client.LocalAddr().String() || e[0].Proto != "udp" || e[0].Host != "x.example" {
+				t.Errorf("events %+v", e)
+			}
+		})
+	}
+}
+
+func askUDP(t *testing.T, client *net.UDPConn) {
+	t.Helper()
+	query := question("x.example.", dns.TypeA)
+	if _, err := client.Write(pack(t, query)); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	n, err := client.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := unpack(t, buf[:n]); m.Rcode != dns.RcodeNameError || m.Id != query.Id {
+		t.Errorf("answer %v", m)
+	}
+}
+
+// Messages without an answer, and an empty datagram, do not end the service.
+func TestUDPGoesOn(t *testing.T) {
+	server, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.DialUDP("udp", nil, server.LocalAddr().(*net.UDPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	s, b := newServer()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.ServeUDP(ctx, server) }()
+	for _, message := range []string{"", "x", "\x00\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00", string(make([]byte, 60000))} {
+		if _, err := client.Write([]byte(message)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := client.Read(make([]byte, 100)); n != headerSize || err != nil { // of the last one
+		t.Errorf("read %d, %v", n, err)
+	}
+	askUDP(t, client)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if e := b.all(); len(e) != 5 {
+		t.Errorf("events %+v", e)
+	}
+}
