@@ -1,0 +1,234 @@
+package wall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/sallyport/sallyport/wall/wire"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// maxReports bounds the reports that wait for the gateway to come back.
+const maxReports = 64
+
+// guard keeps a sandbox's namespace as it must be: lo, the one interface that the
+// wall plugged with its addresses and default routes, and nothing else.
+type guard struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	address *wire.Address // nil: not plugged
+	index   int           // of our interface; zero: not plugged
+	conn    *wire.Conn    // nil: the gateway is away
+	reports []wire.Foreign
+}
+
+func newGuard(log *slog.Logger) *guard { return &guard{log: log} }
+
+// run puts the namespace right now and after each change of its links, addresses
+// and routes, until ctx ends. That the changes can no longer be seen is an error.
+func (g *guard) run(ctx context.Context) error {
+	changes, err := watch(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		g.mu.Lock()
+		err := g.reconcile()
+		g.mu.Unlock()
+		if err != nil {
+			g.log.Warn("put the sandbox's namespace right", "err", err)
+		}
+		if _, ok := <-changes; !ok {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return errors.New("the kernel no longer reports changes of the namespace")
+		}
+	}
+}
+
+// reportTo sets where reports go; nil keeps them.
+func (g *guard) reportTo(conn *wire.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.conn = conn
+	g.flush()
+}
+
+// plugged takes what eth0 is to have, and sets it.
+func (g *guard) plugged(address wire.Address) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	link, err := netlink.LinkByName(sandboxInterface)
+	if err != nil {
+		return fmt.Errorf("look for the plugged interface: %w", err)
+	}
+	g.address, g.index = &address, link.Attrs().Index
+	return g.reconcile()
+}
+
+// unplug deletes eth0, whoever made it; the wall's end goes with it.
+func (g *guard) unplug() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.address, g.index = nil, 0
+	link, err := netlink.LinkByName(sandboxInterface)
+	var none netlink.LinkNotFoundError
+	if errors.As(err, &none) {
+		return nil
+	}
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", sandboxInterface, err)
+	}
+	return nil
+}
+
+// reconcile removes foreign interfaces and sets what our own lacks. It changes
+// nothing that is right already, since each change calls it again.
+func (g *guard) reconcile() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	var ours netlink.Link
+	for _, link := range links {
+		switch {
+		case link.Attrs().Flags&net.FlagLoopback != 0:
+		case g.isOurs(link):
+			ours = link
+		case isFallback(link) && link.Attrs().Flags&net.FlagUp == 0:
+		default:
+			g.reports = append(g.reports, removeForeign(link))
+		}
+	}
+	g.flush()
+	switch {
+	case g.address == nil:
+		return nil
+	case ours == nil:
+		return errors.New("the sandbox's interface is gone")
+	}
+	return g.configure(ours)
+}
+
+// isOurs reports whether link is the interface that the wall plugged, or may be
+// the one that it is plugging.
+func (g *guard) isOurs(link netlink.Link) bool {
+	if g.index != 0 {
+		return link.Attrs().Index == g.index
+	}
+	return link.Attrs().Name == sandboxInterface && link.Type() == "veth"
+}
+
+// flush sends the reports that wait. With the gateway away it keeps the newest.
+func (g *guard) flush() {
+	for g.conn != nil && len(g.reports) > 0 {
+		if err := g.conn.Send(wire.Message{Foreign: &g.reports[0]}); err != nil {
+			g.conn = nil
+			break
+		}
+		g.reports = g.reports[1:]
+	}
+	if excess := len(g.reports) - maxReports; excess > 0 {
+		g.log.Warn("reports of foreign interfaces dropped", "count", excess)
+		g.reports = g.reports[excess:]
+	}
+}
+
+// removeForeign sets link down and deletes it. A kernel's fallback device cannot
+// be deleted: down is enough.
+func removeForeign(link netlink.Link) wire.Foreign {
+	f := wire.Foreign{Name: link.Attrs().Name, Kind: link.Type()}
+	down, deleted := netlink.LinkSetDown(link), netlink.LinkDel(link)
+	f.Removed = deleted == nil
+	if err := errors.Join(down, deleted); err != nil && !f.Removed {
+		f.Error = err.Error()
+	}
+	return f
+}
+
+func (g *guard) configure(link netlink.Link) error {
+	if err := setAddresses(link, []netip.Prefix{g.address.Addr4, g.address.Addr6}); err != nil {
+		return err
+	}
+	for _, gate := range []netip.Addr{g.address.Gate4, g.address.Gate6} {
+		if err := setDefaultRoute(link, gate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setDefaultRoute sends everything to gate, unless that is so already. An invalid
+// gate is passed over.
+func setDefaultRoute(link netlink.Link, gate netip.Addr) error {
+	if !gate.IsValid() {
+		return nil
+	}
+	family := unix.AF_INET
+	if gate.Is6() {
+		family = unix.AF_INET6
+	}
+	routes, err := netlink.RouteList(link, family)
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	if slices.ContainsFunc(routes, func(r netlink.Route) bool { return isDefault(r) && r.Gw.Equal(gate.AsSlice()) }) {
+		return nil
+	}
+	if err := netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gate.AsSlice()}); err != nil {
+		return fmt.Errorf("set the default route via %s: %w", gate, err)
+	}
+	return nil
+}
+
+func isDefault(r netlink.Route) bool {
+	if r.Dst == nil {
+		return true
+	}
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0
+}
+
+// watch returns a channel that has something to read after each change of a
+// link, address or route, and is closed when changes can no longer be seen.
+func watch(ctx context.Context) (<-chan struct{}, error) {
+	links, addrs, routes := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate), make(chan netlink.RouteUpdate)
+	ctx, cancel := context.WithCancel(ctx)
+	done := ctx.Done()
+	if err := errors.Join(netlink.LinkSubscribe(links, done), netlink.AddrSubscribe(addrs, done), netlink.RouteSubscribe(routes, done)); err != nil {
+		cancel()
+		return nil, fmt.Errorf("watch the namespace: %w", err)
+	}
+	changed := make(chan struct{}, 1)
+	var open sync.WaitGroup
+	forward(&open, cancel, links, changed)
+	forward(&open, cancel, addrs, changed)
+	forward(&open, cancel, routes, changed)
+	go func() { open.Wait(); close(changed) }()
+	return changed, nil
+}
+
+// forward turns updates into signals. When its source ends, all end.
+func forward[T any](open *sync.WaitGroup, end context.CancelFunc, updates <-chan T, changed chan<- struct{}) {
+	open.Go(func() {
+		defer end()
+		for range updates {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+	})
+}
