@@ -1,0 +1,148 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// Bytes kept of a passing response, to read the token counts from.
+const (
+	maxEventLine = 16 << 10 // one line of an event stream; longer ones are passed over
+	maxTail      = 4 << 10  // the end of a JSON response, where usage stands
+)
+
+// usage is a response's token counts, as the model reported them.
+type usage struct {
+	in, out int64
+}
+
+// counts is the part of Anthropic's messages that is read.
+type counts struct {
+	Type    string `json:"type"`
+	Message struct {
+		Usage tokens `json:"usage"`
+	} `json:"message"`
+	Usage tokens `json:"usage"`
+}
+
+type tokens struct {
+	In  int64 `json:"input_tokens"`
+	Out int64 `json:"output_tokens"`
+}
+
+func (u *usage) take(t tokens) {
+	if t.In > 0 {
+		u.in = t.In
+	}
+	if t.Out > 0 {
+		u.out = t.Out
+	}
+}
+
+// eventScanner follows an SSE stream (WHATWG HTML §9.2) as it passes: whether it
+// stands between two events, and what message_start and message_delta count.
+type eventScanner struct {
+	usage
+	line    []byte // the current line, up to maxEventLine bytes
+	over    bool   // the current line is longer
+	bytes   bool   // the current line holds a byte
+	inEvent bool   // an event has begun and not ended
+	cr      bool   // the last byte was a CR: a LF may follow
+	stopped bool   // message_stop has passed
+}
+
+// boundary says whether something may be put into the stream here.
+func (s *eventScanner) boundary() bool { return !s.inEvent && !s.bytes && !s.cr }
+
+// feed takes the next bytes of the stream.
+func (s *eventScanner) feed(p []byte) {
+	for len(p) > 0 {
+		if s.cr && p[0] == '\n' {
+			p = p[1:]
+			s.cr = false
+			continue
+		}
+		s.cr = false
+		end := bytes.IndexAny(p, "\r\n")
+		if end < 0 {
+			s.keep(p)
+			return
+		}
+		s.keep(p[:end])
+		s.cr = p[end] == '\r'
+		s.endLine()
+		p = p[end+1:]
+	}
+}
+
+func (s *eventScanner) keep(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	s.bytes = true
+	if len(s.line)+len(p) > maxEventLine {
+		s.over, s.line = true, s.line[:0]
+	}
+	if !s.over {
+		s.line = append(s.line, p...)
+	}
+}
+
+func (s *eventScanner) endLine() {
+	s.inEvent = s.bytes
+	if data, ok := bytes.CutPrefix(s.line, []byte("data:")); ok && !s.over {
+		s.data(data)
+	}
+	s.line, s.over, s.bytes = s.line[:0], false, false
+}
+
+func (s *eventScanner) data(b []byte) {
+	if bytes.Contains(b, []byte(`"message_stop"`)) {
+		s.stopped = true
+	}
+	if !bytes.Contains(b, []byte(`"usage"`)) {
+		return
+	}
+	var c counts
+	if json.Unmarshal(b, &c) != nil {
+		return
+	}
+	switch c.Type {
+	case "message_start":
+		s.take(c.Message.Usage)
+	case "message_delta":
+		s.take(c.Usage)
+	}
+}
+
+// tailScanner keeps the end of a JSON response, in which usage is looked for
+// when it is over.
+type tailScanner struct {
+	tail []byte
+}
+
+func (s *tailScanner) feed(p []byte) {
+	if len(p) >= maxTail {
+		s.tail = append(s.tail[:0], p[len(p)-maxTail:]...)
+		return
+	}
+	if over := len(s.tail) + len(p) - maxTail; over > 0 {
+		s.tail = append(s.tail[:0], s.tail[over:]...)
+	}
+	s.tail = append(s.tail, p...)
+}
+
+// usage reads the last "usage" object. Inside a string its quotes would be
+// escaped, so that text cannot pass for it.
+func (s *tailScanner) usage() (u usage) {
+	const key = `"usage":`
+	i := bytes.LastIndex(s.tail, []byte(key))
+	if i < 0 {
+		return u
+	}
+	var t tokens
+	if json.NewDecoder(bytes.NewReader(s.tail[i+len(key):])).Decode(&t) == nil {
+		u.take(t)
+	}
+	return u
+}
