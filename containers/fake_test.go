@@ -62,12 +62,3 @@ func reply(v any) http.HandlerFunc {
 		_ = json.NewEncoder(w).Encode(v)
 	}
 }
-
-// refuse answers with an engine's error.
-func refuse(status int, message string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(map[string]string{"message": message})
-	}
-}

@@ -61,10 +61,10 @@ func (f *Forward) Serve(ctx context.Context, l net.Listener) error {
 func (f *Forward) check() error {
 	var errs []error
 	if f.Policy == nil {
-		errs = append(errs, errors.New("Policy is nil"))
+		errs = append(errs, errors.New("no Policy"))
 	}
 	if f.Dial == nil {
-		errs = append(errs, errors.New("Dial is nil"))
+		errs = append(errs, errors.New("no Dial"))
 	}
 	if f.Record == nil {
 		errs = append(errs, errNoRecord)

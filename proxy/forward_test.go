@@ -253,5 +253,5 @@ func TestForwardMaxConns(t *testing.T) {
 
 func TestForwardChecksConstruction(t *testing.T) {
 	err := (&Forward{}).Serve(context.Background(), nil)
-	mustContain(t, fmt.Sprint(err), "Policy is nil", "Dial is nil", "Record is nil", "Log is nil")
+	mustContain(t, fmt.Sprint(err), "no Policy", "no Dial", "no Record", "no Log")
 }

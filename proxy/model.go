@@ -70,10 +70,10 @@ func (m *Model) Serve(ctx context.Context, l net.Listener) error {
 func (m *Model) check() error {
 	errs := []error{nilErr(m.Record == nil, errNoRecord), nilErr(m.Log == nil, errNoLog)}
 	if m.Dial == nil {
-		errs = append(errs, errors.New("Dial is nil"))
+		errs = append(errs, errors.New("no Dial"))
 	}
 	if m.ModelName == "" {
-		errs = append(errs, errors.New("ModelName is empty"))
+		errs = append(errs, errors.New("no ModelName"))
 	}
 	for _, e := range m.Endpoints {
 		if _, known := bodies[e.Path]; !known && !bodyless(e.Method) {
@@ -93,7 +93,6 @@ type request struct {
 	endpoint policy.Endpoint
 	body     []byte // checked; nil where the method has none
 	failure  error  // why the model server's answer is not whole
-	refused  bool   // the event is recorded
 }
 
 // ServeHTTP answers one request.

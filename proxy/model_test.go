@@ -479,5 +479,5 @@ func TestModelManyStreamsAreNotLost(t *testing.T) {
 func TestModelChecksConstruction(t *testing.T) {
 	m := &Model{Endpoints: []policy.Endpoint{{Method: "POST", Path: "/v1/chat/completions"}}}
 	err := m.Serve(context.Background(), nil)
-	mustContain(t, fmt.Sprint(err), "Dial is nil", "Record is nil", "Log is nil", "ModelName is empty", "/v1/chat/completions cannot be forwarded")
+	mustContain(t, fmt.Sprint(err), "no Dial", "no Record", "no Log", "no ModelName", "/v1/chat/completions cannot be forwarded")
 }

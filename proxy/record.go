@@ -24,8 +24,8 @@ const (
 )
 
 var (
-	errNoRecord = errors.New("Record is nil: attempts could not be recorded")
-	errNoLog    = errors.New("Log is nil")
+	errNoRecord = errors.New("no Record: attempts could not be recorded")
+	errNoLog    = errors.New("no Log")
 	errAudit    = errors.New(auditFailed)
 )
 

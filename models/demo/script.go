@@ -20,7 +20,7 @@ type Script struct {
 // Turn is one answer.
 type Turn struct {
 	Thinking string
-	Text     string
+	Text     string // "{n}" in it becomes the number of messages so far, which tells answers apart
 	Calls    []Call // tools to use; none: the answer ends the exchange
 }
 
@@ -75,6 +75,7 @@ func (s Script) decide(r *request) (step string, t Turn) {
 			return "", Turn{Text: Banner}
 		}
 		t = s.Turns[n]
+		t.Text = strings.ReplaceAll(t.Text, "{n}", strconv.Itoa(len(r.Messages)))
 		t.Calls = append([]Call(nil), t.Calls...)
 		return strconv.Itoa(n), t
 	}
