@@ -22,6 +22,9 @@ func raiseNetAdmin() error {
 		return errors.New("the capability NET_ADMIN is missing; hint: this container must be started by launcher " +
 			"(its binary carries a file capability, which no-new-privileges would disable)")
 	}
+	if caps[0].Effective == bit && caps[0].Permitted == bit && caps[1].Permitted == 0 {
+		return nil // every thread got it at the start
+	}
 	data := [2]unix.CapUserData{{Effective: bit, Permitted: bit}}
 	return setCaps(&data)
 }

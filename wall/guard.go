@@ -1,6 +1,7 @@
 package wall
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +29,11 @@ type guard struct {
 	index   int           // of our interface; zero: not plugged
 	conn    *wire.Conn    // nil: the gateway is away
 	reports []wire.Foreign
+	sent    bool         // the first report, to conn, which has not taken it yet
+	stuck   map[int]bool // interfaces, by index, that could not be deleted, and are reported
 }
 
-func newGuard(log *slog.Logger) *guard { return &guard{log: log} }
+func newGuard(log *slog.Logger) *guard { return &guard{log: log, stuck: map[int]bool{}} }
 
 // run puts the namespace right now and after each change of its links, addresses
 // and routes, until ctx ends. That the changes can no longer be seen is an error.
@@ -59,7 +62,17 @@ func (g *guard) run(ctx context.Context) error {
 func (g *guard) reportTo(conn *wire.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.conn = conn
+	g.conn, g.sent = conn, false
+	g.flush()
+}
+
+// taken forgets the report that was sent last, and sends the next.
+func (g *guard) taken() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sent {
+		g.reports, g.sent = g.reports[1:], false
+	}
 	g.flush()
 }
 
@@ -70,6 +83,9 @@ func (g *guard) plugged(address wire.Address) error {
 	link, err := netlink.LinkByName(sandboxInterface)
 	if err != nil {
 		return fmt.Errorf("look for the plugged interface: %w", err)
+	}
+	if g.index == 0 && !g.isOurs(link) {
+		return fmt.Errorf("%s is not the wall's", sandboxInterface)
 	}
 	g.address, g.index = &address, link.Attrs().Index
 	return g.reconcile()
@@ -107,9 +123,9 @@ func (g *guard) reconcile() error {
 		case link.Attrs().Flags&net.FlagLoopback != 0:
 		case g.isOurs(link):
 			ours = link
-		case isFallback(link) && link.Attrs().Flags&net.FlagUp == 0:
+		case (isFallback(link) || g.stuck[link.Attrs().Index]) && link.Attrs().Flags&net.FlagUp == 0:
 		default:
-			g.reports = append(g.reports, removeForeign(link))
+			g.report(g.remove(link))
 		}
 	}
 	g.flush()
@@ -128,32 +144,39 @@ func (g *guard) isOurs(link netlink.Link) bool {
 	if g.index != 0 {
 		return link.Attrs().Index == g.index
 	}
-	return link.Attrs().Name == sandboxInterface && link.Type() == "veth"
+	return link.Attrs().Name == sandboxInterface && bytes.Equal(link.Attrs().HardwareAddr, plugMAC)
 }
 
-// flush sends the reports that wait. With the gateway away it keeps the newest.
+// report keeps what is to be told. Beyond maxReports only the number is.
+func (g *guard) report(f wire.Foreign) {
+	if n := len(g.reports); n >= maxReports {
+		g.reports[n-1].More++
+		return
+	}
+	g.reports = append(g.reports, f)
+}
+
+// flush sends the first report that waits, unless it is sent already.
 func (g *guard) flush() {
-	for g.conn != nil && len(g.reports) > 0 {
-		if err := g.conn.Send(wire.Message{Foreign: &g.reports[0]}); err != nil {
-			g.conn = nil
-			break
-		}
-		g.reports = g.reports[1:]
+	if g.conn == nil || g.sent || len(g.reports) == 0 {
+		return
 	}
-	if excess := len(g.reports) - maxReports; excess > 0 {
-		g.log.Warn("reports of foreign interfaces dropped", "count", excess)
-		g.reports = g.reports[excess:]
+	if err := g.conn.Send(wire.Message{Foreign: &g.reports[0]}); err != nil {
+		g.conn.Close() // so that what waits goes to the next one
+		g.conn = nil
+		return
 	}
+	g.sent = true
 }
 
-// removeForeign sets link down and deletes it. A kernel's fallback device cannot
-// be deleted: down is enough.
-func removeForeign(link netlink.Link) wire.Foreign {
+// remove sets link down and deletes it. Where it cannot be deleted, down is enough.
+func (g *guard) remove(link netlink.Link) wire.Foreign {
 	f := wire.Foreign{Name: link.Attrs().Name, Kind: link.Type()}
 	down, deleted := netlink.LinkSetDown(link), netlink.LinkDel(link)
 	f.Removed = deleted == nil
-	if err := errors.Join(down, deleted); err != nil && !f.Removed {
-		f.Error = err.Error()
+	if !f.Removed {
+		f.Error = errors.Join(down, deleted).Error()
+		g.stuck[link.Attrs().Index] = true
 	}
 	return f
 }

@@ -33,10 +33,10 @@ func (h *Holder) Run(ctx context.Context) error {
 		return err
 	}
 	guard := newGuard(h.Log)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return guard.run(ctx) })
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return guard.run(gctx) })
 	g.Go(func() error {
-		return reconnect(ctx, h.Socket, h.Log, func(conn *wire.Conn) error { return h.serve(conn, guard) })
+		return reconnect(gctx, h.Socket, h.Log, func(conn *wire.Conn) error { return h.serve(conn, guard) })
 	})
 	return ignoreEnd(ctx, g.Wait())
 }
@@ -73,6 +73,9 @@ func handle(conn *wire.Conn, m wire.Message, guard *guard) error {
 			ready.Error = err.Error()
 		}
 		return conn.Send(wire.Message{Ready: &ready})
+	case m.Taken != nil:
+		guard.taken()
+		return nil
 	case m.Replug != nil:
 		if err := guard.unplug(); err != nil {
 			return err

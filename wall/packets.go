@@ -33,15 +33,21 @@ func newPacketQueue() *packetQueue { return &packetQueue{wake: make(chan struct{
 
 // read takes packets from NFLOG until ctx ends.
 func (q *packetQueue) read(ctx context.Context) error {
-	reader, err := nfl.Open(&nfl.Config{Group: nflogGroup, Copymode: nfl.CopyPacket, Bufsize: snapLen, QThresh: 32, Timeout: 1})
+	// Close waits for the end of the context that the reader was registered with.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reader, err := nfl.Open(&nfl.Config{Group: nflogGroup, Copymode: nfl.CopyPacket, Bufsize: snapLen, QThresh: 32, Timeout: 1, Flags: nfl.FlagSeq})
 	if err != nil {
 		return fmt.Errorf("open NFLOG: %w; hint: as root, modprobe nfnetlink_log", err)
 	}
 	if err := reader.Con.SetReadBuffer(nflogBuffer); err != nil {
 		return errors.Join(fmt.Errorf("size the NFLOG buffer: %w", err), reader.Close())
 	}
-	names := interfaceNames{}
+	names, gap := interfaceNames{}, gaps{}
 	hook := func(a nfl.Attribute) int {
+		if a.Seq != nil {
+			q.addLost(gap.before(*a.Seq))
+		}
 		q.add(packet(a, names))
 		return 0
 	}
@@ -49,7 +55,7 @@ func (q *packetQueue) read(ctx context.Context) error {
 	onError := func(err error) int {
 		var op *netlink.OpError
 		if errors.As(err, &op) && errors.Is(op.Err, unix.ENOBUFS) {
-			q.addLost(1) // at least one; the kernel does not say how many
+			q.addLost(gap.overrun())
 			return 0
 		}
 		select {
@@ -67,7 +73,28 @@ func (q *packetQueue) read(ctx context.Context) error {
 	case err = <-failed:
 		err = fmt.Errorf("read NFLOG: %w", err)
 	}
+	cancel()
 	return errors.Join(err, reader.Close())
+}
+
+// gaps counts the packets that NFLOG dropped, by their sequence numbers.
+type gaps struct {
+	next    uint32
+	counted uint64 // lost already said, before the next number tells how many
+}
+
+// overrun is how many are known to be lost when the kernel says that some were.
+func (g *gaps) overrun() uint64 {
+	g.counted++
+	return 1
+}
+
+// before is how many were lost before seq, without those that overrun told.
+func (g *gaps) before(seq uint32) uint64 {
+	lost := uint64(seq - g.next)
+	lost -= min(lost, g.counted)
+	g.next, g.counted = seq+1, 0
+	return lost
 }
 
 // interfaceNames caches interface names by index: one look-up each, since an
@@ -116,6 +143,9 @@ func (q *packetQueue) add(p wire.Packet) {
 }
 
 func (q *packetQueue) addLost(n uint64) {
+	if n == 0 {
+		return
+	}
 	q.mu.Lock()
 	q.lost += n
 	q.mu.Unlock()
@@ -130,13 +160,14 @@ func (q *packetQueue) signal() {
 }
 
 // send passes on what is queued, as it comes, until ctx ends or the connection
-// fails. What it could not send stays in the queue.
-func (q *packetQueue) send(ctx context.Context, conn *wire.Conn) error {
+// fails, which it then closes. What the gateway did not say it has taken stays in
+// the queue: a packet may be told twice, but not never.
+func (q *packetQueue) send(ctx context.Context, conn *wire.Conn, taken <-chan struct{}) {
 	q.signal()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-q.wake:
 		}
 		for {
@@ -146,7 +177,14 @@ func (q *packetQueue) send(ctx context.Context, conn *wire.Conn) error {
 			}
 			if err := conn.Send(wire.Message{Packets: &batch}); err != nil {
 				q.putBack(batch)
-				return err
+				conn.Close()
+				return
+			}
+			select {
+			case <-taken:
+			case <-ctx.Done():
+				q.putBack(batch)
+				return
 			}
 		}
 	}

@@ -16,6 +16,11 @@ import (
 // sandboxInterface is the name of the interface that sandboxes see.
 const sandboxInterface = "eth0"
 
+// plugMAC is the hardware address of every sandbox's end. By it a holder tells its
+// plug from an interface of the same name that somebody else put there, for
+// instance an engine, while the wall is away.
+var plugMAC = net.HardwareAddr{0x02, 's', 'p', 'o', 'r', 't'}
+
 // interfaceName is the wall's side of a sandbox's veth: 14 bytes, of the 15 that
 // IFNAMSIZ leaves.
 func interfaceName(sandbox string) string { return "sp" + sandbox }
@@ -79,7 +84,7 @@ func foreignNamespace(f *os.File) (uint64, error) {
 	if err := unix.Fstat(int(f.Fd()), &theirs); err != nil {
 		return 0, fmt.Errorf("stat the network namespace: %w", err)
 	}
-	if err := unix.Stat("/proc/self/ns/net", &ours); err != nil {
+	if err := unix.Stat("/proc/thread-self/ns/net", &ours); err != nil {
 		return 0, fmt.Errorf("stat our network namespace: %w", err)
 	}
 	if theirs.Ino == ours.Ino && theirs.Dev == ours.Dev {
@@ -90,9 +95,10 @@ func foreignNamespace(f *os.File) (uint64, error) {
 
 func addVeth(name string, ns *os.File) error {
 	veth := &netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: name},
-		PeerName:      sandboxInterface,
-		PeerNamespace: netlink.NsFd(int(ns.Fd())),
+		LinkAttrs:        netlink.LinkAttrs{Name: name},
+		PeerName:         sandboxInterface,
+		PeerHardwareAddr: plugMAC,
+		PeerNamespace:    netlink.NsFd(int(ns.Fd())),
 	}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("plug a veth: %w", err)
@@ -123,8 +129,8 @@ func setAddresses(link netlink.Link, prefixes []netip.Prefix) error {
 		if !prefix.IsValid() {
 			continue
 		}
-		if !prefix.Addr().IsPrivate() {
-			return fmt.Errorf("%s is no private address", prefix)
+		if !prefix.Addr().IsPrivate() || prefix.Bits() != prefix.Addr().BitLen()-1 {
+			return fmt.Errorf("%s is no pair of private addresses", prefix)
 		}
 		addr := &netlink.Addr{IPNet: &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())}}
 		if slices.ContainsFunc(present, addr.Equal) {

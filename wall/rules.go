@@ -58,7 +58,7 @@ const (
 //	    tcp flags & (fin|syn|rst|ack) == syn counter tproxy to :15001 meta mark set 1 accept
 //	    tcp flags & (fin|syn|rst|ack) == syn counter log "closed" reject with tcp reset
 //	    udp dport 53 counter tproxy to :53 meta mark set 1 accept
-//	    meta l4proto tcp counter log "stray" drop
+//	    meta l4proto tcp counter log "stray" reject with tcp reset
 //	    counter log "other" reject with icmpx admin-prohibited
 //	  }
 //	  chain forward { type filter hook forward priority filter; policy drop; }
@@ -122,7 +122,7 @@ func rules() [][]expr.Any {
 		join(protocol(unix.IPPROTO_TCP), synOnly(), &expr.Counter{}, tproxy(tproxyPort), setMark(), accept),
 		join(protocol(unix.IPPROTO_TCP), synOnly(), &expr.Counter{}, nflog(ruleClosed), tcpReset),
 		join(protocol(unix.IPPROTO_UDP), dport(dnsPort), &expr.Counter{}, tproxy(dnsPort), setMark(), accept),
-		join(protocol(unix.IPPROTO_TCP), &expr.Counter{}, nflog(ruleStray), drop),
+		join(protocol(unix.IPPROTO_TCP), &expr.Counter{}, nflog(ruleStray), tcpReset),
 		[]expr.Any{&expr.Counter{}, nflog(ruleOther), prohibited},
 	)
 }

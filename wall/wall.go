@@ -13,7 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/sallyport/sallyport/wall/wire"
@@ -43,12 +43,12 @@ func (w *Wall) Run(ctx context.Context) error {
 		return err
 	}
 	packets := newPacketQueue()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return packets.read(ctx) })
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return packets.read(gctx) })
 	g.Go(func() error {
 		plugged := plugs{}
-		return reconnect(ctx, w.Socket, w.Log, func(conn *wire.Conn) error {
-			return w.serve(ctx, conn, plugged, packets, ipv6)
+		return reconnect(gctx, w.Socket, w.Log, func(conn *wire.Conn) error {
+			return w.serve(gctx, conn, plugged, packets, ipv6)
 		})
 	})
 	return ignoreEnd(ctx, g.Wait())
@@ -80,15 +80,24 @@ func (w *Wall) serve(ctx context.Context, conn *wire.Conn, plugged plugs, packet
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	sent := make(chan error, 1)
-	go func() { sent <- packets.send(ctx, conn) }()
-	defer func() { cancel(); <-sent }()
+	taken := make(chan struct{}, 1)
+	var sender sync.WaitGroup
+	sender.Go(func() { packets.send(ctx, conn, taken) })
+	defer sender.Wait()
+	defer cancel()
 	for {
 		m, files, err := conn.Receive()
 		if err != nil {
 			return err
 		}
-		err = w.handle(conn, m, files, plugged, ipv6)
+		if m.Taken != nil {
+			select {
+			case taken <- struct{}{}:
+			default: // nothing was sent that it could answer
+			}
+		} else {
+			err = w.handle(conn, m, files, plugged, ipv6)
+		}
 		wire.CloseAll(files)
 		if err != nil {
 			return err
@@ -127,11 +136,15 @@ func (e *refusedError) Error() string { return "the gateway refused this connect
 // reconnect calls serve with a connection to the gateway, again and again, until
 // ctx ends or the gateway refuses.
 func reconnect(ctx context.Context, socket string, log *slog.Logger, serve func(*wire.Conn) error) error {
-	wait := retryFirst
+	wait, away := retryFirst, false
 	for ctx.Err() == nil {
 		conn, err := wire.Dial(socket)
+		if err != nil && !away {
+			away = true
+			log.Info("the gateway is not there yet", "err", err)
+		}
 		if err == nil {
-			wait = retryFirst
+			wait, away = retryFirst, false
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			err = serve(conn)
 			stop()
@@ -169,7 +182,7 @@ func onlyLoopback() error {
 	}
 	for _, link := range links {
 		name := link.Attrs().Name
-		if name != "lo" && !isFallback(link) && !strings.HasPrefix(name, "sp") {
+		if name != "lo" && !isFallback(link) {
 			return fmt.Errorf("the wall's namespace has an interface %q; hint: its container must have network none", name)
 		}
 	}

@@ -5,14 +5,15 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"regexp"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,7 @@ type Message struct {
 	Replug  *Replug  `json:"replug,omitempty"`
 	Netns   *Netns   `json:"netns,omitempty"`
 	Packets *Packets `json:"packets,omitempty"`
+	Taken   *Taken   `json:"taken,omitempty"`
 	Foreign *Foreign `json:"foreign,omitempty"`
 	Refused *Refused `json:"refused,omitempty"`
 }
@@ -109,6 +111,7 @@ type Foreign struct {
 	Kind    string `json:"kind"`
 	Removed bool   `json:"removed"`
 	Error   string `json:"error,omitempty"`
+	More    int64  `json:"more,omitempty"` // further ones, of which only the number was kept
 }
 
 // Packets reports what the wall's rules refused, to the gateway.
@@ -116,6 +119,11 @@ type Packets struct {
 	Packets []Packet `json:"packets"`
 	Lost    uint64   `json:"lost,omitempty"` // refused, and known by their number only
 }
+
+// Taken answers Packets and Foreign: the gateway has recorded it, and the sender
+// need not keep it any more. Without it, what lay in the socket's buffer when a
+// gateway was killed would be lost.
+type Taken struct{}
 
 // Packet is one refused packet.
 type Packet struct {
@@ -137,7 +145,8 @@ func ValidSandbox(id string) bool { return sandboxID.MatchString(id) }
 // Conn is one connection on the wall socket. Send may be called concurrently
 // with Receive, and from several goroutines.
 type Conn struct {
-	c *net.UnixConn
+	c       *net.UnixConn
+	timeout time.Duration // of a Send
 }
 
 // Dial connects to the wall socket at path.
@@ -146,11 +155,11 @@ func Dial(path string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{c}, nil
+	return NewConn(c), nil
 }
 
 // NewConn wraps a connection that was accepted from a SOCK_SEQPACKET listener.
-func NewConn(c *net.UnixConn) *Conn { return &Conn{c} }
+func NewConn(c *net.UnixConn) *Conn { return &Conn{c, sendTimeout} }
 
 // Close ends the connection. A Receive that waits returns an error.
 func (c *Conn) Close() error { return c.c.Close() }
@@ -172,7 +181,7 @@ func (c *Conn) Send(m Message, files ...*os.File) error {
 		}
 		rights = unix.UnixRights(fds...)
 	}
-	if err := c.c.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+	if err := c.c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 		return err
 	}
 	_, _, err = c.c.WriteMsgUnix(data, rights, nil)
@@ -186,12 +195,12 @@ func (c *Conn) Receive() (Message, []*os.File, error) {
 	data := make([]byte, MaxMessage)
 	oob := make([]byte, unix.CmsgSpace(maxFiles*4))
 	n, oobn, flags, _, err := c.c.ReadMsgUnix(data, oob)
-	if err != nil {
-		return m, nil, err
-	}
-	files, err := parseRights(oob[:oobn])
+	// An empty message reads as an end, and may carry descriptors none the less.
+	files, rightsErr := parseRights(oob[:oobn])
 	switch {
 	case err != nil:
+	case rightsErr != nil:
+		err = rightsErr
 	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
 		err = errors.New("a wall message was longer than the limit")
 	default:
@@ -207,14 +216,17 @@ func (c *Conn) Receive() (Message, []*os.File, error) {
 // Parse decodes one message and checks that exactly one kind is in it.
 func Parse(data []byte) (Message, error) {
 	var m Message
-	d := json.NewDecoder(strings.NewReader(string(data)))
+	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&m); err != nil {
-		return m, fmt.Errorf("decode a wall message: %w", err)
+		return Message{}, fmt.Errorf("decode a wall message: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return Message{}, errors.New("a wall message has something after its end")
 	}
 	kinds := 0
 	for _, set := range []bool{m.Hello != nil, m.Plug != nil, m.Plugged != nil, m.Unplug != nil, m.Address != nil,
-		m.Ready != nil, m.Replug != nil, m.Netns != nil, m.Packets != nil, m.Foreign != nil, m.Refused != nil} {
+		m.Ready != nil, m.Replug != nil, m.Netns != nil, m.Packets != nil, m.Taken != nil, m.Foreign != nil, m.Refused != nil} {
 		if set {
 			kinds++
 		}
