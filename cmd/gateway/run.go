@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/control"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sandbox"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// claimTimeout is how long a registration waits for its holder: long enough for
+// an engine that is slow to start a container, short enough that what a crashed
+// launcher left is soon gone.
+const claimTimeout = 60 * time.Second
+
+func newRunCommand(p process) *cobra.Command {
+	var as string
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run the gateway (launcher does it for you)",
+		Long: `Run the gateway in the foreground until SIGTERM. It is an ordinary process without
+any capability; started by root it becomes an ordinary user first. SIGHUP reads the
+policy again; a configuration with an error leaves the old one in force.`,
+		Example: "  gateway run\n  gateway run --config ./config.yaml",
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if os.Getuid() == 0 || os.Geteuid() == 0 {
+				u, err := ordinaryUser(as, ".", p.getenv)
+				if err != nil {
+					return usage(err)
+				}
+				return becomeUser(u, p.environ())
+			}
+			if ok, err := settled(); err != nil {
+				return err
+			} else if !ok {
+				return startAgain(p.environ())
+			}
+			if err := assertUnprivileged(); err != nil {
+				return err
+			}
+			// What ps shows: starting again by a link has made it "exe".
+			_ = os.WriteFile("/proc/self/comm", []byte("gateway"), 0)
+			g, err := newGateway(p, c)
+			if err != nil {
+				return err
+			}
+			return g.serve(c.Context())
+		},
+	}
+	c.Flags().StringVar(&as, "as", "", "`UID:GID` to become when started by root (default: SUDO_UID, else the folder's owner, else 1000)")
+	return c
+}
+
+// gateway is the running gateway: what its parts share.
+type gateway struct {
+	process
+	configFile string
+	config     *config.Config // as it was at the start; never changed
+	paths      control.Paths
+	policy     atomic.Pointer[policy.Policy] // the one thing that SIGHUP changes
+	audit      *audit.Log
+	hub        *sandbox.Hub
+	hosts      *hosts
+	binary     string
+	since      time.Time
+	down       context.CancelFunc
+	log        *slog.Logger
+}
+
+func newGateway(p process, c *cobra.Command) (*gateway, error) {
+	paths, err := p.paths()
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{process: p, paths: paths, since: time.Now().UTC(), log: newLogger(p.stderr)}
+	g.configFile, _ = c.Flags().GetString("config")
+	cfg, rules, err := g.readConfig()
+	if err != nil {
+		return nil, usage(err)
+	}
+	g.config = cfg
+	g.policy.Store(rules)
+	if err := paths.Make(); err != nil {
+		return nil, err
+	}
+	if g.binary, err = ownHash(); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *gateway) readConfig() (*config.Config, *policy.Policy, error) {
+	cfg, err := loadConfig(g.process, g.configFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	rules, err := policy.New(cfg.Policy.Allow)
+	return cfg, rules, err
+}
+
+// serve runs everything until ctx ends. Start: lock, record, sockets, servers.
+// Stop, in the order in which things end: sandboxes' servers, SSH connections,
+// the control API, the record.
+func (g *gateway) serve(ctx context.Context) (err error) {
+	ctx, g.down = context.WithCancel(ctx)
+	defer g.down()
+	unlock, err := lock(g.paths.State)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if g.audit, err = audit.Open(g.paths.Audit(), audit.Options{}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.audit.Close()) }()
+	wallToken, err := secretFile(g.paths.WallToken())
+	if err != nil {
+		return err
+	}
+	wallSocket, err := listenUnix("unixpacket", g.paths.WallSocket())
+	if err != nil {
+		return err
+	}
+	defer wallSocket.Close()
+	controlSocket, err := listenUnix("unix", g.paths.ControlSocket())
+	if err != nil {
+		return err
+	}
+	defer controlSocket.Close()
+	g.hosts = newHosts(g.paths.Hosts(), g.log)
+	g.hub = &sandbox.Hub{
+		Pool4: g.config.Network.Pool, Pool6: g.config.Network.Pool6, StateFile: g.paths.Registrations(),
+		WallToken: wallToken, Serve: g.serveSandbox, Append: g.audit.Append, ClaimTimeout: claimTimeout, Log: g.log,
+	}
+	if err := g.hub.Open(); err != nil {
+		return err
+	}
+	api := &control.Server{Handlers: g.handlers(wallToken), Refused: g.controlRefused, Log: g.log}
+	g.log.Info("gateway started", "version", version(), "pid", os.Getpid(), "uid", os.Getuid())
+	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.Go(func() error { return g.hosts.run(ctx) })
+	tasks.Go(func() error { return g.hub.Run(ctx, wallSocket) })
+	tasks.Go(func() error { return api.Serve(ctx, controlSocket) })
+	tasks.Go(func() error { return g.reloadOnHangup(ctx) })
+	if err := tasks.Wait(); err != nil {
+		return err
+	}
+	g.log.Info("gateway stopped")
+	return nil
+}
+
+// reloadOnHangup reads the policy again at SIGHUP. An error keeps the old one.
+func (g *gateway) reloadOnHangup(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			cfg, rules, err := g.readConfig()
+			if err != nil {
+				g.log.Error("the configuration has errors; the old one stays in force", "err", err)
+				continue
+			}
+			g.policy.Store(rules)
+			g.log.Info("policy read again", "rules", len(cfg.Policy.Allow))
+			if cfg.Network != g.config.Network {
+				g.log.Warn("network is read at the start only; hint: gateway down, and start again")
+			}
+		}
+	}
+}
+
+func (g *gateway) controlRefused(uid uint32) {
+	_, err := g.audit.Append(audit.Event{Layer: audit.LayerControl, Proto: "unix", Verdict: policy.Deny.String(),
+		Rule: "control-socket", Reason: fmt.Sprintf("uid %d may not use the control socket", uid)})
+	if err != nil {
+		g.log.Error("record a refused control connection", "err", err)
+	}
+}
+
+// listenUnix listens at path, which a gateway that was killed may have left
+// behind; the lock says that it is no longer there.
+func listenUnix(network, path string) (*net.UnixListener, error) {
+	const longest = 107 // sun_path, unix(7)
+	if len(path) > longest {
+		return nil, fmt.Errorf("the socket path %s has %d bytes, more than a socket can have (%d); hint: set XDG_RUNTIME_DIR to a shorter one", path, len(path), longest)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove a stale socket: %w", err)
+	}
+	l, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("close the socket to others: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+// lock makes sure that one gateway runs for this state folder. The kernel ends
+// the lock with the process, however that ends.
+func lock(state string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(state, "gateway.lock"), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		f.Close()
+		return nil, &exitError{exitRunning, errors.New("another gateway runs already; hint: gateway status")}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("take the lock: %w", err)
+	}
+	return func() { f.Close() }, nil
+}

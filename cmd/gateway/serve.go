@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/control"
+	"github.com/sallyport/sallyport/dial"
+	"github.com/sallyport/sallyport/dnsblock"
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/sandbox"
+	"golang.org/x/sync/errgroup"
+)
+
+// serveSandbox serves the sockets of one plugged sandbox until ctx ends.
+func (g *gateway) serveSandbox(ctx context.Context, s sandbox.Plugged) error {
+	record := func(e audit.Event) error {
+		e.Subject = s.Subject()
+		_, err := g.audit.Append(e)
+		return err
+	}
+	log := g.log.With("sandbox", s.Sandbox)
+	subject := s.Registration.Subject
+	model := &proxy.Model{
+		Subject: subject, Record: record, Log: log, Endpoints: s.Endpoints,
+		ModelName: s.Upstream.Name, Aliases: s.Upstream.Aliases, Where: s.Upstream.String(), UpstreamToken: s.Upstream.Token,
+		Dial: func(ctx context.Context) (net.Conn, error) { return g.dialUpstream(ctx, s.Upstream) },
+	}
+	forward := &proxy.Forward{Subject: subject, Policy: g.policy.Load, Dial: g.dialAllowed, Record: record, Log: log}
+	intercept := &proxy.Intercept{Subject: subject, Record: record, Log: log}
+	names := &dnsblock.Server{Subject: subject, Record: record, Log: log}
+	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.Go(func() error { return model.Serve(ctx, s.Model) })
+	tasks.Go(func() error { return forward.Serve(ctx, s.Proxy) })
+	tasks.Go(func() error { return intercept.Serve(ctx, s.Intercept) })
+	tasks.Go(func() error { return names.Serve(ctx, s.DNS) })
+	tasks.Go(func() error { return names.ServeUDP(ctx, s.UDP) })
+	return tasks.Wait()
+}
+
+// ownPrefixes are the addresses that no rule may lead to: the sandboxes' pools
+// and this machine's own, as they are now.
+func (g *gateway) ownPrefixes() ([]netip.Prefix, error) {
+	own, err := dial.MachineAddresses()
+	if err != nil {
+		return nil, err
+	}
+	return append(own, g.config.Network.Pool, g.config.Network.Pool6), nil
+}
+
+// dialAllowed connects to a host that a rule allowed.
+func (g *gateway) dialAllowed(ctx context.Context, host string, port uint16) (net.Conn, error) {
+	own, err := g.ownPrefixes()
+	if err != nil {
+		return nil, err
+	}
+	d := &dial.Dialer{Resolve: dial.Resolver(net.DefaultResolver.LookupNetIP), Own: own, Connect: dial.TCP}
+	return d.Dial(ctx, host, port)
+}
+
+// dialUpstream connects to a model server, here or on a GPU host.
+func (g *gateway) dialUpstream(ctx context.Context, u sandbox.Upstream) (net.Conn, error) {
+	if u.Host != "" {
+		return g.hosts.dial(ctx, u.Host, u.Network, u.Address)
+	}
+	d := &net.Dialer{Timeout: 10 * time.Second}
+	return d.DialContext(ctx, u.Network, u.Address)
+}
+
+func (g *gateway) handlers(wallToken string) control.Handlers {
+	return control.Handlers{
+		Status:     g.status,
+		Wall:       func() control.WallSecret { return control.WallSecret{Token: wallToken} },
+		Register:   g.hub.Register,
+		Unregister: g.hub.Unregister,
+		SetAgent:   g.hub.SetAgent,
+		Watch:      g.hub.Watch,
+		SetHost:    g.hosts.set,
+		CheckModel: g.checkModel,
+		Down:       g.stop,
+	}
+}
+
+func (g *gateway) status() control.Status {
+	up, ipv6 := g.hub.WallUp()
+	return control.Status{
+		Version: version(), PID: os.Getpid(), Since: g.since, Binary: g.binary, Config: g.config.Path,
+		Audit: g.paths.Audit(), Log: g.paths.Log(), Wall: control.WallStatus{Up: up, IPv6: ipv6},
+		Sandboxes: g.hub.List(), Hosts: g.hosts.status(),
+	}
+}
+
+func (g *gateway) stop(r control.DownRequest) error {
+	if n := len(g.hub.List()); n > 0 && !r.Force {
+		return fmt.Errorf("%d sandbox(es) run; hint: end them (launcher status, launcher stop), or use --force: they lose their way to the model until a gateway runs again", n)
+	}
+	g.log.Info("asked to stop", "force", r.Force)
+	// The answer goes out first: the server waits for calls in flight.
+	g.down()
+	return nil
+}

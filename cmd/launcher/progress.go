@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+// progress says on stderr what is being done, a line per step.
+type progress struct {
+	w      io.Writer
+	quiet  bool
+	colour bool
+	began  time.Time
+	last   time.Time
+	steps  []step
+}
+
+type step struct {
+	name string
+	took time.Duration
+}
+
+func newProgress(w io.Writer, quiet, colour bool) *progress {
+	now := time.Now()
+	return &progress{w: w, quiet: quiet, colour: colour, began: now, last: now}
+}
+
+// done says that a step has ended, and what came of it.
+func (p *progress) done(name, format string, args ...any) {
+	now := time.Now()
+	took := now.Sub(p.last)
+	p.last = now
+	p.steps = append(p.steps, step{name, took})
+	if p.quiet {
+		return
+	}
+	mark := "ok"
+	if p.colour {
+		mark = "\x1b[32m✓\x1b[0m"
+	}
+	fmt.Fprintf(p.w, "%s %-9s %s (%s)\n", mark, name, fmt.Sprintf(format, args...), took.Round(time.Millisecond))
+}
+
+// note says something between steps.
+func (p *progress) note(format string, args ...any) {
+	if p.quiet {
+		return
+	}
+	fmt.Fprintf(p.w, "   "+format+"\n", args...)
+}
+
+// warn says what the user must know, --quiet or not.
+func (p *progress) warn(format string, args ...any) {
+	fmt.Fprintf(p.w, "launcher: "+format+"\n", args...)
+}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/containers"
+	"github.com/sallyport/sallyport/control"
+	"github.com/sallyport/sallyport/terminal"
+	"github.com/sallyport/sallyport/tunnel"
+)
+
+// request is what was asked for on the command line.
+type request struct {
+	agent string // claude, shell or run
+	image string // of run
+	model string
+	args  []string // the agent's own
+}
+
+// session is one run of an agent, from the configuration to the summary.
+type session struct {
+	options  *options
+	request  request
+	caller   caller
+	config   *config.Config
+	progress *progress
+	engine   *containers.Engine
+	client   *control.Client
+	binary   string // the gateway's
+	id       string // of the sandbox
+	token    string // of its holder
+	launcher string // our own label
+	helper   string // image
+	holder   string // id of its container; empty: none yet
+	model    model
+	host     *tunnel.Host // the model's GPU host; nil: this machine
+	target   *target      // the demo's listener on this host; nil: not the demo
+	unsafe   string       // why the project should not have been mounted; empty: it may be
+	ipv6     bool         // the sandbox has IPv6
+	watch    []string     // paths that git on this machine obeys
+	undo     []func(context.Context) error
+}
+
+const (
+	cleanupTime = 30 * time.Second // for what is done after the end, be it by Ctrl-C
+	createTime  = 60 * time.Second // for the engine to create and start a container
+)
+
+// uncut is for a call that makes something: cut short, it might make it all the
+// same, and nobody would know to remove it. Look at ctx after it.
+func uncut(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), createTime)
+}
+
+// runSession runs an agent and returns its exit code as an exitError.
+func (o *options) runSession(ctx context.Context, r request) error {
+	s, err := o.newSession(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer s.engine.Close()
+	code, err := s.run(ctx)
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return &exitError{code: code}
+	}
+	return nil
+}
+
+func (o *options) newSession(ctx context.Context, r request) (*session, error) {
+	c, err := o.caller()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := o.loadConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	colour := false
+	if f, ok := o.stderr.(*os.File); ok {
+		colour = terminal.Colours(o.environ, f)
+	}
+	s := &session{options: o, request: r, caller: c, config: cfg, client: control.NewClient(c.paths.ControlSocket()),
+		progress: newProgress(o.stderr, o.quiet, colour), token: rand.Text() + rand.Text()}
+	if s.model, err = findModel(cfg, r.model); err != nil {
+		return nil, usage(err)
+	}
+	if s.binary, err = o.gatewayBinary(); err != nil {
+		return nil, err
+	}
+	if s.launcher, err = launcherID(os.Getpid()); err != nil {
+		return nil, err
+	}
+	var id [6]byte
+	rand.Read(id[:])
+	s.id = hex.EncodeToString(id[:])
+	if s.engine, err = containers.Open(ctx, o.dockerHost(cfg)); err != nil {
+		return nil, err
+	}
+	if _, err = s.engine.Check(ctx); err != nil {
+		s.engine.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (o *options) dockerHost(cfg *config.Config) string {
+	if cfg.Docker.Host != "" {
+		return cfg.Docker.Host
+	}
+	return o.getenv("DOCKER_HOST")
+}
+
+// run does the steps in their order. Whatever was begun is undone at the end,
+// also after Ctrl-C at any step.
+func (s *session) run(ctx context.Context) (code int, err error) {
+	defer func() {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			err = errInterrupted
+		}
+		err = errors.Join(err, s.cleanUp(context.WithoutCancel(ctx)))
+	}()
+	mounts, err := s.projectMounts()
+	if err != nil {
+		return 0, err
+	}
+	if s.caller.root {
+		s.tellRoot()
+	}
+	if err := s.caller.makeHome(); err != nil {
+		return 0, err
+	}
+	if err := s.prepare(ctx); err != nil {
+		return 0, err
+	}
+	image, err := s.agentImage(ctx)
+	if err != nil {
+		return 0, err
+	}
+	addresses, err := s.startSandbox(ctx)
+	if err != nil {
+		return 0, err
+	}
+	profile, err := s.profile(addresses)
+	if err != nil {
+		return 0, err
+	}
+	spec, err := s.agentSpec(profile, addresses, image, mounts)
+	if err != nil {
+		return 0, err
+	}
+	return s.runAgent(ctx, spec, profile)
+}
+
+// cleanUp undoes what was begun, the last first.
+func (s *session) cleanUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	var err error
+	for i := len(s.undo) - 1; i >= 0; i-- {
+		err = errors.Join(err, s.undo[i](ctx))
+	}
+	if err != nil && s.engine.Ping(ctx) != nil {
+		return errors.New("the Docker engine does not answer: the next launcher removes what is left of this sandbox")
+	}
+	return err
+}
+
+// tellRoot says what is different for a root caller.
+func (s *session) tellRoot() {
+	s.progress.note("you are root: the agent and the gateway run as uid %d", s.caller.uid)
+	if s.options.configFile == "" && len(s.config.Policy.Allow) > 0 {
+		s.progress.warn("the gateway reads the configuration of uid %d, so the rules in %s do not apply; hint: name a file that it can read with --config", s.caller.uid, s.config.Path)
+	}
+}
+
+// prepare brings up what all sandboxes share, and the way to the model.
+func (s *session) prepare(ctx context.Context) error {
+	swept, err := s.engine.Sweep(ctx, s.caller.uid, launcherAlive)
+	if err != nil {
+		return err
+	}
+	if len(swept) > 0 {
+		s.progress.note("removed %d containers that a launcher which was killed left behind", len(swept))
+	}
+	if err := s.sweepFolders(); err != nil {
+		return err
+	}
+	status, started, err := s.startGateway(ctx)
+	if err != nil {
+		return err
+	}
+	state := "running"
+	if started {
+		state = "started in the background"
+	}
+	s.progress.done("gateway", "%s, pid %d", state, status.PID)
+	if err := s.checkBinary(status); err != nil {
+		return err
+	}
+	if s.helper, err = s.engine.EnsureHelper(ctx, s.binary); err != nil {
+		return err
+	}
+	if err := s.startWall(ctx, s.isCurrent); err != nil {
+		return err
+	}
+	return s.reachModel(ctx)
+}
+
+// checkBinary says so if the gateway that runs is not the one that is installed.
+func (s *session) checkBinary(status control.Status) error {
+	installed, err := hashFile(s.binary)
+	if err != nil {
+		return fmt.Errorf("read the gateway's binary: %w", err)
+	}
+	if status.Binary != installed {
+		s.progress.note("the running gateway is of another version; gateway down --force, and the next launcher starts this one")
+	}
+	if status.Config != s.config.Path && !s.caller.root {
+		s.progress.warn("the running gateway's rules are those of %s, not of %s; hint: gateway down, and start again", orDefaults(status.Config), orDefaults(s.config.Path))
+	}
+	return nil
+}
+
+func orDefaults(configFile string) string {
+	if configFile == "" {
+		return "no file (the defaults)"
+	}
+	return configFile
+}
