@@ -124,16 +124,6 @@ func (u *user) command(name string, args ...string) *lab.Cmd {
 	return c
 }
 
-// must runs a command and returns its output.
-func (u *user) must(name string, args ...string) string {
-	u.Helper()
-	out, err := u.command(name, args...).CombinedOutput()
-	if err != nil {
-		u.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
 // terminal opens a command at a terminal of the user's.
 func (u *user) terminal(name string, args ...string) *screen {
 	u.Helper()

@@ -74,8 +74,9 @@ func TestDNSToAnyServerIsAnswered(t *testing.T) {
 // Other UDP is refused at once, and every packet of it is counted.
 func TestOtherUDPIsRefusedAndCounted(t *testing.T) {
 	b := newBox(t)
-	const packets = 5
-	for _, addr := range []string{"203.0.113.1:123", "203.0.113.1:443", b.addr.Gate4.String() + ":4433", "[2001:db8::1]:443"} {
+	const packets, last = 5, "203.0.113.1:9999"
+	addrs := []string{"203.0.113.1:123", "203.0.113.1:443", b.addr.Gate4.String() + ":4433", "[2001:db8::1]:443"}
+	for _, addr := range append(addrs, last) {
 		var c net.Conn
 		b.ns.in(t, func() (err error) { c, err = net.Dial("udp", addr); return err })
 		defer c.Close()
@@ -89,10 +90,10 @@ func TestOtherUDPIsRefusedAndCounted(t *testing.T) {
 				t.Errorf("%s: %v", addr, err)
 			}
 		}
-		b.want(1, addr, packetTo(b.id, "other", addr))
+		b.want(1, addr, packetTo(b.id, "other", addr)) // those before it have arrived, too
 	}
 	b.hub.Unregister(b.id)
-	for _, addr := range []string{"203.0.113.1:123", "203.0.113.1:443", "[2001:db8::1]:443"} {
+	for _, addr := range addrs {
 		b.want(packets, addr, func(e audit.Event) bool { return e.Dst == addr && e.Rule == "other" && e.Agent == "test" })
 	}
 }

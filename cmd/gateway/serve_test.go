@@ -188,7 +188,7 @@ func TestModelCheck(t *testing.T) {
 		{"no /health", paths{"/v1/models": say(200, `{"data":[{"id":"a"}]}`)}, "", "", "a"},
 		{"no model server", paths{}, "", "it answered 404 Not Found to /v1/models", ""},
 		{"loading", paths{"/health": say(503, ""), "/v1/models": say(200, "")}, "", "it answered 503 Service Unavailable to /health", ""},
-		{"elsewhere", paths{"/health": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", 302) }, "/other": say(200, "")}, "", "it answered 302 Found to /health", ""},
+		{"elsewhere", paths{"/health": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) }, "/other": say(200, "")}, "", "it answered 302 Found to /health", ""},
 		{"wrong token", paths{"/health": say(200, ""), "/v1/models": needsToken}, "wrong", "it answered 401 Unauthorized to /v1/models; is models.token right?", ""},
 		{"right token", paths{"/health": say(200, ""), "/v1/models": needsToken}, "right", "", ""},
 	} {
