@@ -126,6 +126,8 @@ var packetReasons = map[string]string{
 	"port":   "that port is the wall's own",
 	"closed": "the gateway was not running",
 	"stray":  "a TCP segment that belongs to no connection",
+
+	ruleHalfOpen: "a connection that was begun and not completed",
 }
 
 // knownRule is the rule that refused a packet. DNS gets to the last one only where

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/policy"
@@ -162,6 +163,7 @@ func (h *Hub) start(ctx context.Context, s *sandbox, tcp, udp *os.File) error {
 	// cannot close one as if it were complete.
 	serving, ended := context.WithCancel(context.WithoutCancel(ctx))
 	mux := newMux(l.Addr(), s.Addresses.Gate4, s.Addresses.Gate6)
+	mux.accepted = func(c net.Conn) { s.half.accept(c, time.Now()) }
 	g, gctx := errgroup.WithContext(ctx)
 	plugged := Plugged{Registration: s.Registration, Subject: s.currentSubject, Listeners: mux.Listeners, UDP: udpConn}
 	g.Go(func() error {

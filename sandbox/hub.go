@@ -148,6 +148,9 @@ func (h *Hub) recordRepeats(now time.Time) {
 	defer h.mu.Unlock()
 	errs := []error{h.strangers.expire(now), h.recordLost(0)}
 	for _, s := range h.sandboxes {
+		for _, p := range s.half.overdue(now) {
+			errs = append(errs, s.flows.add(p))
+		}
 		errs = append(errs, s.flows.expire(now))
 	}
 	if err := errors.Join(errs...); err != nil {

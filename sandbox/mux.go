@@ -28,14 +28,15 @@ type Listeners struct {
 type mux struct {
 	gates []netip.Addr
 	Listeners
-	queues []*queue
+	queues   []*queue
+	accepted func(net.Conn) // told of each connection
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 }
 
 func newMux(addr net.Addr, gates ...netip.Addr) *mux {
-	m := &mux{gates: gates, conns: map[*conn]struct{}{}}
+	m := &mux{gates: gates, conns: map[*conn]struct{}{}, accepted: func(net.Conn) {}}
 	next := func() *queue {
 		q := &queue{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
 		m.queues = append(m.queues, q)
@@ -62,6 +63,7 @@ func (m *mux) serve(ctx context.Context, l net.Listener) error {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
+			m.accepted(c)
 			m.dispatch(ctx, m.track(c.(*net.TCPConn)))
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return nil

@@ -85,6 +85,7 @@ type sandbox struct {
 	netns   *os.File                      // the holder's namespace, until the wall has plugged it
 	stop    func()                        // ends its servers and waits for them; nil: not plugged
 	flows   *flows
+	half    *halfOpen // has a lock of its own
 
 	plugging int // plugs that the wall was asked for and has not answered
 	retries  int // plugs that failed one after the other
@@ -125,6 +126,7 @@ func (h *Hub) track(reg Registration) {
 	s := &sandbox{State: State{Registration: reg, Phase: Waiting, Since: time.Now().UTC()}}
 	s.subject.Store(&reg.Subject)
 	s.flows = newFlows(func(string) audit.Subject { return s.currentSubject() }, h.Append)
+	s.half = newHalfOpen()
 	s.claim = time.AfterFunc(h.ClaimTimeout, func() { h.unclaimed(s) })
 	h.sandboxes[reg.Sandbox] = s
 	h.notify()

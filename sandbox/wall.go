@@ -124,6 +124,12 @@ func (h *Hub) packets(batch wire.Packets) {
 		f := h.strangers // its sandbox has ended, or never was
 		if s := h.sandboxes[p.Sandbox]; s != nil {
 			f = s.flows
+			if p.Rule == ruleSYN && s.half.begin(p) {
+				continue
+			}
+		}
+		if p.Rule == ruleSYN {
+			p.Rule = ruleHalfOpen
 		}
 		errs = append(errs, f.add(p))
 	}

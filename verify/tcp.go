@@ -168,14 +168,14 @@ func failed(err error) (Outcome, string) {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		if isTimeout(err) {
-			return Blocked, "silent: no answer until the deadline"
+			return Unproven, "silent until the deadline: a closed sandbox refuses at once"
 		}
 		return Unproven, fmt.Sprintf("%.200q", err.Error())
 	}
 	switch errno {
 	case syscall.EPERM, syscall.EAFNOSUPPORT, syscall.EADDRNOTAVAIL, syscall.EPROTONOSUPPORT, syscall.ESOCKTNOSUPPORT:
 		return StoppedInside, errno.Error()
-	case syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EACCES, syscall.ETIMEDOUT, syscall.ECONNABORTED:
+	case syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EACCES, syscall.ECONNABORTED:
 		return Blocked, errno.Error()
 	}
 	return Unproven, errno.Error()

@@ -22,6 +22,9 @@ func probeUDP(ctx context.Context, a Attempt) (Outcome, string) {
 	}
 	buf := make([]byte, maxAnswer)
 	n, err := conn.Read(buf)
+	if isTimeout(err) { // as for a multicast group: nobody is told that it was refused
+		return Blocked, "silent: no answer until the deadline"
+	}
 	if err != nil {
 		return failed(err)
 	}

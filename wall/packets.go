@@ -33,7 +33,8 @@ func newPacketQueue() *packetQueue { return &packetQueue{wake: make(chan struct{
 
 // read takes packets from NFLOG until ctx ends.
 func (q *packetQueue) read(ctx context.Context) error {
-	// Close waits for the end of the context that the reader was registered with.
+	// The reader's goroutines end with ctx. Its own Close races with their start, and
+	// would wait for ever where ctx goes on: hence Con.Close below.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	reader, err := nfl.Open(&nfl.Config{Group: nflogGroup, Copymode: nfl.CopyPacket, Bufsize: snapLen, QThresh: 32, Timeout: 1, Flags: nfl.FlagSeq})
@@ -41,7 +42,7 @@ func (q *packetQueue) read(ctx context.Context) error {
 		return fmt.Errorf("open NFLOG: %w; hint: as root, modprobe nfnetlink_log", err)
 	}
 	if err := reader.Con.SetReadBuffer(nflogBuffer); err != nil {
-		return errors.Join(fmt.Errorf("size the NFLOG buffer: %w", err), reader.Close())
+		return errors.Join(fmt.Errorf("size the NFLOG buffer: %w", err), reader.Con.Close())
 	}
 	names, gap := interfaceNames{}, gaps{}
 	hook := func(a nfl.Attribute) int {
@@ -65,7 +66,7 @@ func (q *packetQueue) read(ctx context.Context) error {
 		return 1
 	}
 	if err := reader.RegisterWithErrorFunc(ctx, hook, onError); err != nil {
-		return errors.Join(fmt.Errorf("read NFLOG: %w", err), reader.Close())
+		return errors.Join(fmt.Errorf("read NFLOG: %w", err), reader.Con.Close())
 	}
 	select {
 	case <-ctx.Done():
@@ -73,8 +74,7 @@ func (q *packetQueue) read(ctx context.Context) error {
 	case err = <-failed:
 		err = fmt.Errorf("read NFLOG: %w", err)
 	}
-	cancel()
-	return errors.Join(err, reader.Close())
+	return errors.Join(err, reader.Con.Close())
 }
 
 // gaps counts the packets that NFLOG dropped, by their sequence numbers.

@@ -115,7 +115,31 @@ func address(name string, wall4, wall6 netip.Prefix, ipv6 bool) error {
 	if ipv6 {
 		prefixes = append(prefixes, wall6)
 	}
-	return setAddresses(link, prefixes)
+	if err := setAddresses(link, prefixes); err != nil {
+		return err
+	}
+	return setNeighbours(link, prefixes)
+}
+
+// setNeighbours tells the kernel for good where the sandbox is. It could not find
+// out over IPv6: its answers have a foreign source, and without a link-local
+// address it has none to ask from.
+func setNeighbours(link netlink.Link, prefixes []netip.Prefix) error {
+	for _, prefix := range prefixes {
+		if !prefix.IsValid() {
+			continue
+		}
+		sandbox := prefix.Addr().Prev() // the even one of the pair
+		family := unix.AF_INET
+		if sandbox.Is6() {
+			family = unix.AF_INET6
+		}
+		neighbour := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: family, State: netlink.NUD_PERMANENT, IP: sandbox.AsSlice(), HardwareAddr: plugMAC}
+		if err := netlink.NeighSet(neighbour); err != nil {
+			return fmt.Errorf("set the neighbour %s: %w", sandbox, err)
+		}
+	}
+	return nil
 }
 
 // setAddresses gives link the addresses that it lacks and sets it up. Invalid

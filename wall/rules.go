@@ -22,6 +22,7 @@ const (
 const (
 	ruleSpoof  = "spoof"  // a source address that is not the interface's
 	rulePort   = "port"   // TCP to the port of the listeners themselves
+	ruleSYN    = "syn"    // none: a connection begins; the gateway tells which never come to be
 	ruleClosed = "closed" // a SYN while no gateway listens
 	ruleStray  = "stray"  // a TCP segment of no connection
 	ruleOther  = "other"  // every other protocol, and UDP but for port 53
@@ -55,7 +56,7 @@ const (
 //	    fib saddr . iif oif missing counter log "spoof" drop
 //	    tcp dport 15001 counter log "port" reject with tcp reset
 //	    meta l4proto tcp socket transparent 1 meta mark set 1 accept
-//	    tcp flags & (fin|syn|rst|ack) == syn counter tproxy to :15001 meta mark set 1 accept
+//	    tcp flags & (fin|syn|rst|ack) == syn counter tproxy to :15001 log "syn" meta mark set 1 accept
 //	    tcp flags & (fin|syn|rst|ack) == syn counter log "closed" reject with tcp reset
 //	    udp dport 53 counter tproxy to :53 meta mark set 1 accept
 //	    meta l4proto tcp counter log "stray" reject with tcp reset
@@ -119,7 +120,7 @@ func rules() [][]expr.Any {
 			equal(binaryutil.NativeEndian.PutUint32(0)), &expr.Counter{}, nflog(ruleSpoof), drop},
 		join(protocol(unix.IPPROTO_TCP), dport(tproxyPort), &expr.Counter{}, nflog(rulePort), tcpReset),
 		join(protocol(unix.IPPROTO_TCP), &expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}, equal([]byte{1}), setMark(), accept),
-		join(protocol(unix.IPPROTO_TCP), synOnly(), &expr.Counter{}, tproxy(tproxyPort), setMark(), accept),
+		join(protocol(unix.IPPROTO_TCP), synOnly(), &expr.Counter{}, tproxy(tproxyPort), nflog(ruleSYN), setMark(), accept),
 		join(protocol(unix.IPPROTO_TCP), synOnly(), &expr.Counter{}, nflog(ruleClosed), tcpReset),
 		join(protocol(unix.IPPROTO_UDP), dport(dnsPort), &expr.Counter{}, tproxy(dnsPort), setMark(), accept),
 		join(protocol(unix.IPPROTO_TCP), &expr.Counter{}, nflog(ruleStray), tcpReset),
