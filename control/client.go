@@ -76,6 +76,11 @@ func (c *Client) CheckModel(ctx context.Context, u sandbox.Upstream) (ModelCheck
 	return m, c.call(ctx, "POST", "/v1/model-check", u, &m)
 }
 
+// Reload has the gateway read its policy again. An error keeps the old one.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.call(ctx, "POST", "/v1/reload", nil, nil)
+}
+
 // Down ends the gateway.
 func (c *Client) Down(ctx context.Context, force bool) error {
 	return c.call(ctx, "POST", "/v1/down", DownRequest{force}, nil)

@@ -100,6 +100,7 @@ func (g *gateway) handlers(down func()) Handlers {
 			g.note(u)
 			return ModelCheck{OK: true, Models: []string{"m"}}
 		},
+		Reload: func() error { return g.note("reload") },
 		Down: func(r DownRequest) error {
 			err := g.note(r)
 			if err == nil {
@@ -160,6 +161,10 @@ func TestCalls(t *testing.T) {
 		t.Errorf("model check: %+v, %v", m, err)
 	}
 	g.want(t, fullRegistration.Upstream)
+	if err := c.Reload(ctx); err != nil {
+		t.Error(err)
+	}
+	g.want(t, "reload")
 	// The gateway answers before it ends.
 	if err := c.Down(ctx, true); err != nil {
 		t.Error(err)
@@ -177,7 +182,7 @@ func TestErrorsArriveAsTheyAre(t *testing.T) {
 	c, ctx := g.client, t.Context()
 	_, registered := c.Register(ctx, sandbox.Registration{})
 	for name, err := range map[string]error{
-		"register": registered, "agent": c.SetAgent(ctx, "x", "y"), "host": c.SetHost(ctx, tunnel.Host{}), "down": c.Down(ctx, false),
+		"register": registered, "agent": c.SetAgent(ctx, "x", "y"), "host": c.SetHost(ctx, tunnel.Host{}), "reload": c.Reload(ctx), "down": c.Down(ctx, false),
 	} {
 		if err == nil || err.Error() != g.err.Error() {
 			t.Errorf("%s: %v", name, err)

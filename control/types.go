@@ -77,5 +77,6 @@ type Handlers struct {
 	Watch      func(ctx context.Context, id string, each func(sandbox.State) error) error
 	SetHost    func(tunnel.Host) error
 	CheckModel func(context.Context, sandbox.Upstream) ModelCheck
+	Reload     func() error // reads the policy again; an error keeps the old one
 	Down       func(DownRequest) error
 }

@@ -175,18 +175,25 @@ func (g *gateway) reloadOnHangup(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-hangup:
-			cfg, rules, err := g.readConfig()
-			if err != nil {
+			if err := g.reload(); err != nil {
 				g.log.Error("the configuration has errors; the old one stays in force", "err", err)
-				continue
-			}
-			g.policy.Store(rules)
-			g.log.Info("policy read again", "rules", len(cfg.Policy.Allow))
-			if cfg.Network != g.config.Network {
-				g.log.Warn("network is read at the start only; hint: gateway down, and start again")
 			}
 		}
 	}
+}
+
+// reload reads the policy again. An error keeps the old one.
+func (g *gateway) reload() error {
+	cfg, rules, err := g.readConfig()
+	if err != nil {
+		return err
+	}
+	g.policy.Store(rules)
+	g.log.Info("policy read again", "rules", len(cfg.Policy.Allow))
+	if cfg.Network != g.config.Network {
+		g.log.Warn("network is read at the start only; hint: gateway down, and start again")
+	}
+	return nil
 }
 
 func (g *gateway) controlRefused(uid uint32) {

@@ -82,6 +82,7 @@ func (g *gateway) handlers(wallToken string) control.Handlers {
 		Watch:      g.hub.Watch,
 		SetHost:    g.hosts.set,
 		CheckModel: g.checkModel,
+		Reload:     g.reload,
 		Down:       g.stop,
 	}
 }

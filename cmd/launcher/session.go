@@ -207,6 +207,11 @@ func (s *session) prepare(ctx context.Context) error {
 	if err := s.checkBinary(status); err != nil {
 		return err
 	}
+	if !started {
+		if err := s.client.Reload(ctx); err != nil {
+			s.progress.warn("the running gateway keeps its old rules: %v", err)
+		}
+	}
 	if s.helper, err = s.engine.EnsureHelper(ctx, s.binary); err != nil {
 		return err
 	}
