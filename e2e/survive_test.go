@@ -182,3 +182,36 @@ func TestRootCaller(t *testing.T) {
 		l.NoLeak(t, before)
 	})
 }
+
+// Engines whose settings would keep our containers from what they need.
+func TestEngineSettings(t *testing.T) {
+	onBoth(t, func(t *testing.T, l *lab.Lab) {
+		before := l.Before(t)
+		u := setUp(t, l, "unix:///run/models/none.sock")
+		image := l.Dir() + "/base-image.tar"
+		u.root("docker", "save", "-o", image, "debian:12-slim")
+		defer restartEngine(t, l, lab.EngineOptions{})
+		for name, o := range map[string]lab.EngineOptions{
+			"userns-remap":      {UsernsRemap: true},
+			"no-new-privileges": {NoNewPrivileges: true},
+		} {
+			restartEngine(t, l, o)
+			u.root("docker", "load", "-q", "-i", image) // a remapped engine has a store of its own
+			out, err := u.command("launcher", "run", "debian:12-slim", "demo", "--", "sh", "-c",
+				"id -u; grep NoNewPrivs /proc/self/status; touch made-"+name+"; /run/sallyport/gateway probe tcp 203.0.113.10:80").CombinedOutput()
+			if err != nil {
+				t.Errorf("%s: %v\n%s", name, err, out)
+			}
+			for _, want := range []string{"\n1000\n", "NoNewPrivs:\t1", "blocked tcp 203.0.113.10:80"} {
+				if !strings.Contains(string(out), want) {
+					t.Errorf("%s: no %q in:\n%s", name, want, out)
+				}
+			}
+			if _, err := os.Stat(u.project + "/made-" + name); err != nil {
+				t.Error(err)
+			}
+			u.stopAll()
+		}
+		l.NoLeak(t, before)
+	})
+}
