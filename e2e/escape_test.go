@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,8 +38,8 @@ type attempt struct {
 }
 
 // attempts are made by the agent's user. The host's addresses are those at which
-// a container would find it.
-func attempts(hosts []string) []attempt {
+// a container would find it, other is that of another sandbox.
+func attempts(hosts []string, other string) []attempt {
 	var list []attempt
 	tcp := func(address string, ports ...int) {
 		for _, port := range ports {
@@ -50,7 +51,7 @@ func attempts(hosts []string) []attempt {
 	tcp(lab.Web6, 22, 80, 443, 8443)
 	tcp("169.254.169.254", 80)
 	tcp("fd00:ec2::254", 80)
-	tcp(otherSandbox, 8000)
+	tcp(other, 8000)
 	for _, host := range hosts {
 		tcp(host, trapPorts...)
 	}
@@ -71,9 +72,6 @@ func attempts(hosts []string) []attempt {
 	return list
 }
 
-// otherSandbox is the address of the second sandbox that a gateway serves.
-const otherSandbox = "10.213.0.2"
-
 // trapPorts are listened on at every address of the host, for TCP and UDP.
 var trapPorts = []int{2222, 8080}
 
@@ -83,10 +81,10 @@ func TestNothingGetsOut(t *testing.T) {
 		u := setUp(t, l, "unix://"+standIn(t, l, toolTurns))
 		before := l.Before(t)
 		sh := openShell(u)
-		other := u.terminal("launcher", "shell", "demo", "--", "-c", `cat /proc/net/fib_trie; echo READY; read wait`)
-		other.expect(strings.ReplaceAll(otherSandbox, ".", `\.`))
-		other.expect(`READY`)
-		list := attempts([]string{lab.LaptopLAN, "172.17.0.1"})
+		other := u.terminal("launcher", "shell", "demo", "--", "-c", `sed -n "s/nameserver /gate=/p" /etc/resolv.conf; read wait`)
+		other.expect(`gate=[0-9.]+\n`)
+		gate := regexp.MustCompile(`gate=([0-9.]+)\n`).FindStringSubmatch(other.Text())[1]
+		list := attempts([]string{lab.LaptopLAN, "172.17.0.1"}, netip.MustParseAddr(gate).Prev().String())
 		var script strings.Builder
 		for _, a := range list {
 			fmt.Fprintf(&script, "/run/sallyport/gateway probe %s\n", a.probe)
