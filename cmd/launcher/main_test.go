@@ -83,18 +83,19 @@ func (oneByOne) Parallel()       {}
 func (t oneByOne) Verbose() bool { return testing.Verbose() }
 
 // TestScripts needs no engine.
-func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script", "/tmp") }
 
 // TestEngineScripts starts sandboxes.
 func TestEngineScripts(t *testing.T) {
 	if os.Getenv(engineEnv) == "" {
 		t.Skip(engineEnv + " names no engine")
 	}
-	runScripts(t, "testdata/engine")
+	runScripts(t, "testdata/engine", os.TempDir()) // the engine sees it
 }
 
-func runScripts(t *testing.T, dir string) {
-	work, err := os.MkdirTemp("/tmp", "sp") // short: sockets lie in it
+// runScripts works in a folder of root, whose path must be short: sockets lie in it.
+func runScripts(t *testing.T, dir, root string) {
+	work, err := os.MkdirTemp(root, "s")
 	if err != nil {
 		t.Fatal(err)
 	}

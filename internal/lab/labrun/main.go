@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -57,9 +58,16 @@ func inLab(ctx context.Context, o lab.Options, command []string) (code int, err 
 	if err := errors.Join(os.Mkdir(tmp, 0o700), os.Chmod(tmp, 0o1777)); err != nil {
 		return 0, err
 	}
+	// Others than root cannot follow the engine's own path into its host.
+	socket := filepath.Join(l.Dir(), "docker.sock")
+	stop, err := relay(socket, strings.TrimPrefix(l.Laptop.Engine(), "unix://"))
+	if err != nil {
+		return 0, err
+	}
+	defer stop()
 	c := exec.CommandContext(ctx, command[0], command[1:]...)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	c.Env = append(os.Environ(), "SALLYPORT_TEST_DOCKER="+l.Laptop.Engine(), "TMPDIR="+tmp)
+	c.Env = append(os.Environ(), "SALLYPORT_TEST_DOCKER=unix://"+socket, "TMPDIR="+tmp)
 	return exitCode(c.Run())
 }
 
