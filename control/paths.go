@@ -35,7 +35,7 @@ func PathsFor(uid int, home string, getenv func(string) string) Paths {
 	}
 	p.Runtime = filepath.Join(p.State, "run")
 	for _, base := range []string{getenv("XDG_RUNTIME_DIR"), filepath.Join("/run/user", strconv.Itoa(uid))} {
-		if filepath.IsAbs(base) && ownedBy(base, uid) {
+		if filepath.IsAbs(base) && isFolderOf(base, uid) {
 			p.Runtime = filepath.Join(base, "sallyport")
 			break
 		}
@@ -102,13 +102,4 @@ func (p Paths) Make() error {
 		}
 	}
 	return nil
-}
-
-func ownedBy(dir string, uid int) bool {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return false
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && info.IsDir() && int(stat.Uid) == uid
 }

@@ -12,17 +12,18 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/sallyport/sallyport/control"
 	"golang.org/x/sys/unix"
 )
 
 // becomeUser replaces this process, started by root, by itself as an ordinary
 // user: no groups, an empty bounding set, no new privileges, that user's home, no
 // file of root's open but the three standard ones. It returns only on failure.
-func becomeUser(u ordinary, environ []string) error {
-	if u.uid <= 0 || u.gid <= 0 {
+func becomeUser(u control.User, environ []string) error {
+	if u.UID <= 0 || u.GID <= 0 {
 		return errors.New("the gateway does not run as root; hint: --as UID:GID names an ordinary user")
 	}
-	if err := u.makeHome(); err != nil {
+	if err := u.MakeHome(); err != nil {
 		return err
 	}
 	// What is set on this thread is what the program that it becomes starts with.
@@ -39,10 +40,10 @@ func becomeUser(u ordinary, environ []string) error {
 			return fmt.Errorf("empty the bounding set: %w", err)
 		}
 	}
-	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(u.gid), syscall.Setuid(u.uid)); err != nil {
-		return fmt.Errorf("become uid %d: %w", u.uid, err)
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(u.GID), syscall.Setuid(u.UID)); err != nil {
+		return fmt.Errorf("become uid %d: %w", u.UID, err)
 	}
-	return startAgain(asUser(environ, u.home))
+	return startAgain(asUser(environ, u.Home))
 }
 
 // asUser is environ without what speaks of root's own folders.

@@ -80,20 +80,20 @@ func TestOrdinaryUser(t *testing.T) {
 		{"a name", "me:me", folder, nil, ""},
 	} {
 		u, err := ordinaryUser(test.as, test.folder, func(name string) string { return test.env[name] })
-		if got := fmt.Sprintf("%d:%d", u.uid, u.gid); err == nil && got != test.want || err != nil && test.want != "" {
+		if got := fmt.Sprintf("%d:%d", u.UID, u.GID); err == nil && got != test.want || err != nil && test.want != "" {
 			t.Errorf("%s: %s, %v", test.name, got, err)
 		}
 	}
 }
 
 func TestHomeOfAUserWithoutOne(t *testing.T) {
-	if got := homeOf(3999999); got != "/var/lib/sallyport-3999999" {
+	if got := control.UserOf(3999999, 3999999).Home; got != "/var/lib/sallyport-3999999" {
 		t.Error(got)
 	}
 }
 
 func TestRootIsNeverKept(t *testing.T) {
-	for _, u := range []ordinary{{}, {0, 1000, "/"}, {1000, 0, "/"}, {-1, -1, "/"}} {
+	for _, u := range []control.User{{}, {UID: 0, GID: 1000, Home: "/"}, {UID: 1000, GID: 0, Home: "/"}, {UID: -1, GID: -1, Home: "/"}} {
 		if err := becomeUser(u, nil); err == nil || !strings.Contains(err.Error(), "does not run as root") {
 			t.Errorf("%v: %v", u, err)
 		}

@@ -136,7 +136,7 @@ func version() string {
 func (p process) paths() (control.Paths, error) {
 	if os.Geteuid() == 0 {
 		u, err := ordinaryUser("", ".", p.getenv)
-		return control.PathsFor(u.uid, u.home, nil), err
+		return control.PathsFor(u.UID, u.Home, nil), err
 	}
 	home := p.getenv("HOME")
 	if home == "" {

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/control"
@@ -44,59 +42,18 @@ func (p process) caller() (caller, error) {
 		return c, nil
 	}
 	c.root = true
-	c.uid, c.gid = ordinaryUser(folder, p.getenv)
-	c.home = homeOf(c.uid)
+	u := control.OrdinaryUser(folder, p.getenv)
+	c.uid, c.gid, c.home = u.UID, u.GID, u.Home
 	c.paths = control.PathsFor(c.uid, c.home, nil)
 	return c, nil
 }
 
-// ordinaryUser is whose agent a root caller gets: the user behind sudo, else the
-// folder's owner, else 1000. gateway decides in the same way.
-func ordinaryUser(folder string, getenv func(string) string) (uid, gid int) {
-	uid, errU := strconv.Atoi(getenv("SUDO_UID"))
-	gid, errG := strconv.Atoi(getenv("SUDO_GID"))
-	if errU == nil && errG == nil && uid > 0 && gid > 0 {
-		return uid, gid
-	}
-	if info, err := os.Stat(folder); err == nil {
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 && stat.Gid != 0 {
-			return int(stat.Uid), int(stat.Gid)
-		}
-	}
-	return 1000, 1000
-}
-
-// homeOf is a user's home; for one who has none of his own, the folder that
-// makeHome makes.
-func homeOf(uid int) string {
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil && isFolderOf(u.HomeDir, uid) {
-		return u.HomeDir
-	}
-	return "/var/lib/sallyport-" + strconv.Itoa(uid)
-}
-
-func isFolderOf(path string, uid int) bool {
-	info, err := os.Stat(path)
-	if err != nil || !info.IsDir() {
-		return false
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(stat.Uid) == uid
-}
-
-// makeHome makes, for root's agents, the home of a user who has none. Its folder
-// is root's.
+// makeHome makes, for root's agents, the home of a user who has none.
 func (c caller) makeHome() error {
-	if !c.root || isFolderOf(c.home, c.uid) {
+	if !c.root {
 		return nil
 	}
-	if err := os.Mkdir(c.home, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("make a home for uid %d: %w", c.uid, err)
-	}
-	if err := os.Lchown(c.home, c.uid, c.gid); err != nil {
-		return fmt.Errorf("hand over the home of uid %d: %w", c.uid, err)
-	}
-	return nil
+	return control.User{UID: c.uid, GID: c.gid, Home: c.home}.MakeHome()
 }
 
 func (o *options) loadConfig(c caller) (*config.Config, error) {
