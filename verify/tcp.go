@@ -109,16 +109,16 @@ func connect(ctx context.Context, a Attempt) (status string, code int, err error
 	if _, err := fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", a.Target, a.Target); err != nil {
 		return "", 0, err
 	}
-	answer, err := firstBytes(conn)
-	if len(answer) == 0 {
-		if errors.Is(err, io.EOF) || isTimeout(err) {
-			return "", 0, errNoAnswer
-		}
+	// The head says it; the connection may stay open behind it.
+	said := &bytes.Buffer{}
+	resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(io.LimitReader(conn, maxAnswer), said)), &http.Request{Method: http.MethodConnect})
+	switch {
+	case err != nil && said.Len() > 0:
+		return "", 0, fmt.Errorf("not an HTTP answer: %.80q", said)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isTimeout(err):
+		return "", 0, errNoAnswer
+	case err != nil:
 		return "", 0, err
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(answer)), &http.Request{Method: http.MethodConnect})
-	if err != nil {
-		return "", 0, fmt.Errorf("not an HTTP answer: %.80q", answer)
 	}
 	defer resp.Body.Close()
 	return resp.Status, resp.StatusCode, nil
