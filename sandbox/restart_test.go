@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -289,5 +290,29 @@ func TestHubNeedsItsFields(t *testing.T) {
 	h := &Hub{}
 	if _, err := h.Register(registration(1)); err == nil {
 		t.Error("registered before it runs")
+	}
+}
+
+// When the wall goes, a server may find its listener closed before its context
+// has ended. Its error is then no failure: the sandbox waits for the next wall.
+func TestServersThatSeeTheirListenerCloseFirst(t *testing.T) {
+	served := make(chan struct{}, 1)
+	w := newWorld(t, func(h *Hub) {
+		h.Serve = func(ctx context.Context, p Plugged) error {
+			served <- struct{}{}
+			_, err := p.Model.Accept()
+			<-ctx.Done()
+			return err // net.ErrClosed
+		}
+	})
+	wall, holder, _ := w.ready()
+	<-served
+	wall.Close()
+	holder.wantReplug()
+	holder.netns()
+	again := w.wall()
+	again.wantPlug(1)
+	if list := w.hub.List(); len(list) != 1 || list[0].Phase != Held {
+		t.Errorf("%+v", list)
 	}
 }
