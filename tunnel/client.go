@@ -15,7 +15,7 @@ import (
 const (
 	defaultKeepAlive = 15 * time.Second
 	hopTimeout       = 15 * time.Second       // for one hop: TCP, handshake and login
-	defaultDialTime  = 20 * time.Second       // for a Dial whose context has no deadline
+	defaultDialTime  = 20 * time.Second       // for a Dial, or the start of an Exec, whose context has no deadline
 	minBackoff       = 250 * time.Millisecond // also the least time between two attempts
 	maxBackoff       = 30 * time.Second       // between attempts while nobody waits
 	waitedBackoff    = time.Second            // between attempts while a Dial waits

@@ -122,6 +122,17 @@ func TestTargetErrors(t *testing.T) {
 	}
 }
 
+func TestProhibitedNamesSettings(t *testing.T) {
+	for network, want := range map[string][]string{"unix": {"AllowStreamLocalForwarding", "AllowTcpForwarding", "PermitOpen"}, "tcp": {"AllowTcpForwarding", "PermitOpen"}} {
+		err := targetError("gpu", network, "/m.sock", &ssh.OpenChannelError{Reason: ssh.Prohibited, Message: "no"})
+		for _, setting := range want {
+			if !strings.Contains(err.Error(), setting) {
+				t.Errorf("%s: %v", network, err)
+			}
+		}
+	}
+}
+
 func TestDialRefusesNonsense(t *testing.T) {
 	s := startSSHD(t, []string{"ed25519"})
 	c := start(t, s.host(t, s.port))

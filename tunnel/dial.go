@@ -18,6 +18,17 @@ func (c *Client) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	if network != "tcp" && network != "unix" || addr == "" {
 		return nil, fmt.Errorf("dial %s %q through %s: only tcp and unix are possible", network, addr, c.host.Name)
 	}
+	var conn net.Conn
+	err := c.overLink(ctx, func(ctx context.Context, l *link) (err error) {
+		conn, err = l.dial(ctx, c.host.Name, target{network, addr})
+		return err
+	})
+	return conn, err
+}
+
+// overLink calls f with the link, once there is one, and ctx with a limit. f sends
+// nothing of the caller's: if the link is lost meanwhile, the next one will do.
+func (c *Client) overLink(ctx context.Context, f func(context.Context, *link) error) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, defaultDialTime)
@@ -26,13 +37,13 @@ func (c *Client) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	for {
 		l, err := c.await(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		conn, err := l.dial(ctx, c.host.Name, target{network, addr})
+		err = f(ctx, l)
 		if errors.Is(err, ErrLinkDown) && l.cause() != nil && ctx.Err() == nil {
-			continue // lost before anything of the caller's was sent: the next link will do
+			continue
 		}
-		return conn, err
+		return err
 	}
 }
 

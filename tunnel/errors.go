@@ -47,6 +47,7 @@ type HostKeyError struct {
 	File        string  // the known_hosts file concerned
 	Line        int     // of the entry in File; zero: no entry
 	Fix         string  // command that the user can run once sure that the key is right; empty: none
+	Entry       string  // of an unknown key: the line that makes known_hosts know it; empty: it is no unknown key
 	Err         error   // detail; may be nil
 }
 
@@ -119,8 +120,8 @@ func (e *TargetError) Unwrap() error { return e.Err }
 func targetError(host, network, addr string, err *ssh.OpenChannelError) *TargetError {
 	e := &TargetError{Host: host, Network: network, Addr: addr, Message: printable(err.Message), Err: err}
 	option := "AllowTcpForwarding (and PermitOpen)"
-	if network == "unix" {
-		option = "AllowStreamLocalForwarding"
+	if network == "unix" { // OpenSSH 9.2 obeys all three for unix sockets
+		option = "AllowStreamLocalForwarding and AllowTcpForwarding (and no PermitOpen)"
 	}
 	switch {
 	case err.Reason == ssh.Prohibited:
@@ -131,8 +132,9 @@ func targetError(host, network, addr string, err *ssh.OpenChannelError) *TargetE
 	case err.Reason == ssh.ResourceShortage:
 		e.Hint = "its SSH server is short of resources"
 	case network == "unix":
-		// sshd says the same for a missing socket, a forbidden one, and forwarding turned off.
-		e.Hint = "is the model server running, may the login open this socket, and does sshd there allow it (AllowStreamLocalForwarding; permit-port-forwarding of this key or certificate)?"
+		// sshd says the same for a missing socket, a forbidden one, and forwarding turned off,
+		// which OpenSSH 9.2 also does for AllowTcpForwarding and any PermitOpen.
+		e.Hint = "is the model server running, may the login open this socket, and does sshd there allow it (AllowStreamLocalForwarding, AllowTcpForwarding, no PermitOpen; permit-port-forwarding of this key or certificate)?"
 	default:
 		e.Hint = "is the model server running there?"
 	}

@@ -115,6 +115,7 @@ func (k *hostKeys) explain(err error, key ssh.PublicKey) error {
 	case errors.As(err, &mismatch):
 		e.Problem = HostKeyUnknown
 		e.Fix = k.learn(key)
+		e.Entry = knownhosts.Line(k.names[:1], key)
 	}
 	return e
 }

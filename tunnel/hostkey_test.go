@@ -64,6 +64,9 @@ func TestHostKeyUnknownThenFixed(t *testing.T) {
 	if want := ssh.FingerprintSHA256(s.hostKeys["ed25519"].public); e.Fingerprint != want {
 		t.Errorf("fingerprint %s, want %s", e.Fingerprint, want)
 	}
+	known := h
+	setKnown(t, &known, e.Entry+"\n")
+	ok(t, dialOnce(t, known, "unix", addr))
 	runFix(t, &h, e.Fix)
 	ok(t, dialOnce(t, h, "unix", addr))
 }

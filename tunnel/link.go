@@ -83,15 +83,16 @@ type link struct {
 	bufs *buffers
 	down chan struct{} // closed by fail, before any stream sees its end
 
-	mu    sync.Mutex
-	err   error // set before down is closed
-	conns []net.Conn
-	last  ssh.Conn
-	wg    sync.WaitGroup
+	mu       sync.Mutex
+	err      error // set before down is closed
+	conns    []net.Conn
+	last     ssh.Conn
+	forwards map[string]*listener // by path on the host: what the host may open channels for
+	wg       sync.WaitGroup
 }
 
 func newLink(h Host, bufs *buffers) *link {
-	return &link{host: h, bufs: bufs, down: make(chan struct{})}
+	return &link{host: h, bufs: bufs, down: make(chan struct{}), forwards: map[string]*listener{}}
 }
 
 // start runs f in a goroutine that wait waits for. It refuses when l is down.
@@ -144,7 +145,8 @@ func (l *link) add(raw net.Conn) (net.Conn, error) {
 	return c, nil
 }
 
-// serve makes conn the last hop so far. Whatever its server asks for is refused.
+// serve makes conn the last hop so far. Whatever its server asks for is refused,
+// but channels that a listener asked for.
 func (l *link) serve(conn ssh.Conn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 	l.mu.Lock()
 	l.last = conn
@@ -152,7 +154,7 @@ func (l *link) serve(conn ssh.Conn, chans <-chan ssh.NewChannel, reqs <-chan *ss
 	l.start(func() { ssh.DiscardRequests(reqs) })
 	l.start(func() {
 		for c := range chans {
-			c.Reject(ssh.Prohibited, "this client accepts no channels")
+			l.incoming(conn, c)
 		}
 	})
 	l.start(func() { l.fail(conn.Wait()) })

@@ -157,7 +157,7 @@ type memoryServer struct {
 	silent     atomic.Bool
 	accept     bool        // channels are accepted, and never read
 	cut        atomic.Bool // what the server sends is lost
-	spoil      atomic.Bool // what the server sends is changed on the way
+	spoil      atomic.Bool // the server's next write is changed on the way
 	conn       atomic.Pointer[ssh.ServerConn]
 	wg         sync.WaitGroup
 }
@@ -240,7 +240,6 @@ func TestKeepAlive(t *testing.T) {
 		start, l = time.Now(), current(c)
 		_, _, err = m.conn.Load().SendRequest("hello", false, nil)
 		ok(t, err)
-		m.spoil.Store(false)
 		<-l.down
 		if d := time.Since(start); d > 0 {
 			t.Errorf("a spoilt packet was noticed after %v", d)
@@ -310,7 +309,7 @@ type pipeEnd struct {
 	net.Conn // for deadlines and addresses, of a net.Pipe
 	in, out  *half
 	cut      *atomic.Bool // writes are lost; nil: never
-	spoil    *atomic.Bool // writes are changed; nil: never
+	spoil    *atomic.Bool // the next write is changed; nil: never
 }
 
 func bufferedPipe() (a, b net.Conn) {
@@ -344,7 +343,7 @@ func (p *pipeEnd) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	p.out.data = append(p.out.data, b...)
-	if p.spoil != nil && p.spoil.Load() {
+	if p.spoil != nil && p.spoil.CompareAndSwap(true, false) {
 		p.out.data[len(p.out.data)-1] ^= 1
 	}
 	p.out.cond.Broadcast()

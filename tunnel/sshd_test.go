@@ -66,6 +66,7 @@ type sshd struct {
 	client   keyPair
 	user     string
 	conf     []string
+	passwd   string // file that takes the place of /etc/passwd for this server; empty: none does
 }
 
 // startSSHD starts sshd with host keys of the kinds, and config lines on top of
@@ -125,7 +126,11 @@ func (s *sshd) write(t testing.TB, name, text string) string {
 // run starts sshd and waits until it listens.
 func (s *sshd) run(t testing.TB) bool {
 	t.Helper()
-	cmd := exec.Command(sshdBinary, "-D", "-e", "-f", s.path("config"))
+	argv := []string{sshdBinary, "-D", "-e", "-f", s.path("config")}
+	if s.passwd != "" {
+		argv = append([]string{"unshare", "--mount", "sh", "-ec", `mount --bind "$0" /etc/passwd; exec "$@"`, s.passwd}, argv...)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
 	stderr, err := cmd.StderrPipe()
 	ok(t, err)
 	ok(t, cmd.Start())
@@ -161,6 +166,24 @@ func (s *sshd) run(t testing.TB) bool {
 		}
 	})
 	return true
+}
+
+// startUserSSHD is startSSHD for a login that is not root, which sshd treats
+// apart, with a plain shell.
+func startUserSSHD(t testing.TB, config ...string) *sshd {
+	t.Helper()
+	s := newSSHD(t, []string{"ed25519"}, config...)
+	if os.Getuid() == 0 {
+		const uid = 54321
+		s.user = "somebody"
+		s.passwd = s.write(t, "passwd", fmt.Sprintf("root:x:0:0::/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\nsomebody:x:%d:%d::%s:/bin/sh\n", uid, uid, s.dir))
+		ok(t, os.Chown(s.path("authorized"), uid, uid))
+		for _, dir := range []string{s.dir, filepath.Dir(s.dir)} {
+			ok(t, os.Chmod(dir, 0o755))
+		}
+	}
+	s.listen(t)
+	return s
 }
 
 // known is the known_hosts line for the server's key of a kind, at port.

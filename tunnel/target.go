@@ -61,6 +61,24 @@ func (l *link) dial(ctx context.Context, via string, t target) (net.Conn, error)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s %q through %s: %w", t.network, t.addr, via, err)
 	}
+	ch, reqs, err := l.open(ctx, kind, payload)
+	var refused *ssh.OpenChannelError
+	switch {
+	case err == nil:
+		return newStream(l, ch, reqs, t)
+	case errors.As(err, &refused):
+		return nil, targetError(via, t.network, t.addr, refused)
+	case errors.Is(err, ErrLinkDown):
+		return nil, err
+	default:
+		return nil, &TargetError{Host: via, Network: t.network, Addr: t.addr, Message: "no answer in time",
+			Hint: "is the model server's port filtered there?", Err: err}
+	}
+}
+
+// open opens a channel over the last hop. The error is an *ssh.OpenChannelError
+// if the server refused, ctx's cause if it did not answer, else the link's end.
+func (l *link) open(ctx context.Context, kind string, payload []byte) (ssh.Channel, <-chan *ssh.Request, error) {
 	type result struct {
 		ch   ssh.Channel
 		reqs <-chan *ssh.Request
@@ -82,24 +100,20 @@ func (l *link) dial(ctx context.Context, via string, t target) (net.Conn, error)
 		default:
 		}
 	}) {
-		return nil, l.cause()
+		return nil, nil, l.cause()
 	}
 	defer close(abandoned)
 	select {
 	case r := <-opened:
 		var refused *ssh.OpenChannelError
-		if errors.As(r.err, &refused) {
-			return nil, targetError(via, t.network, t.addr, refused)
-		}
-		if r.err != nil { // not a refusal: the SSH connection is broken
+		if r.err != nil && !errors.As(r.err, &refused) { // not a refusal: the SSH connection is broken
 			l.fail(r.err)
-			return nil, l.cause()
+			return nil, nil, l.cause()
 		}
-		return newStream(l, r.ch, r.reqs, t)
+		return r.ch, r.reqs, r.err
 	case <-l.down:
-		return nil, l.cause()
+		return nil, nil, l.cause()
 	case <-ctx.Done():
-		return nil, &TargetError{Host: via, Network: t.network, Addr: t.addr, Message: "no answer in time",
-			Hint: "is the model server's port filtered there?", Err: context.Cause(ctx)}
+		return nil, nil, context.Cause(ctx)
 	}
 }
