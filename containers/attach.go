@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
 )
 
@@ -110,8 +109,7 @@ func copyOutput(from io.Reader, opt AttachOptions) error {
 		_, err := io.Copy(out, from)
 		return err
 	}
-	_, err := stdcopy.StdCopy(out, errOut, from)
-	return err
+	return demultiplex(out, errOut, from)
 }
 
 // copyInput copies in to the container and half-closes the connection at its

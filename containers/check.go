@@ -28,6 +28,9 @@ var errUnchecked = errors.New("containers: Check has not passed on this engine")
 // Check asks the engine what it is. An *UnsupportedError says that no sandbox
 // can be started on it.
 func (e *Engine) Check(ctx context.Context) (Info, error) {
+	if e.socket == "" {
+		return Info{}, unsupported("remote engines", "sandboxes run on this machine only")
+	}
 	version, err := e.api.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err != nil {
 		return Info{}, fmt.Errorf("ask the Docker engine for its version: %w", err)
@@ -57,13 +60,12 @@ func (e *Engine) Check(ctx context.Context) (Info, error) {
 
 // classify returns why an engine cannot run sandboxes; nil: it can.
 func classify(v client.ServerVersionResult, info system.Info, kernel string) *UnsupportedError {
-	podman := func(c system.ComponentVersion) bool { return strings.Contains(c.Name, "Podman") }
 	switch {
 	case info.OSType != "linux":
 		return unsupported("Windows containers", "the engine runs %q containers; switch it to Linux containers on a Linux machine", plain(info.OSType))
-	case slices.ContainsFunc(v.Components, podman) || strings.Contains(v.Platform.Name, "Podman"):
+	case isPodman(v):
 		return unsupported("Podman", "use rootful Docker Engine on this machine")
-	case strings.Contains(info.OperatingSystem, "Docker Desktop") || strings.Contains(v.Platform.Name, "Docker Desktop") || info.Name == "docker-desktop":
+	case isDesktop(v, info):
 		return unsupported("Docker Desktop", "its containers run in a virtual machine; use Docker Engine on this machine")
 	case hasOption(info, "rootless"):
 		return unsupported("rootless Docker", "use the system's Docker Engine (%s)", DefaultHost)
@@ -71,6 +73,15 @@ func classify(v client.ServerVersionResult, info system.Info, kernel string) *Un
 		return unsupported("remote engines", "its kernel is %q, this machine's is %q", plain(info.KernelVersion), kernel)
 	}
 	return nil
+}
+
+func isPodman(v client.ServerVersionResult) bool {
+	podman := func(c system.ComponentVersion) bool { return strings.Contains(c.Name, "Podman") }
+	return slices.ContainsFunc(v.Components, podman) || strings.Contains(v.Platform.Name, "Podman")
+}
+
+func isDesktop(v client.ServerVersionResult, info system.Info) bool {
+	return strings.Contains(info.OperatingSystem, "Docker Desktop") || strings.Contains(v.Platform.Name, "Docker Desktop") || info.Name == "docker-desktop"
 }
 
 // hasOption reports whether the engine names a security option, written

@@ -127,6 +127,7 @@ func TestOpenSaysHowToGetAnEngine(t *testing.T) {
 	}{
 		{filepath.Join(dir, "none"), "hint: install Docker Engine", fs.ErrNotExist},
 		{dead, "hint: the socket is there but nobody listens", syscall.ECONNREFUSED},
+		{filepath.Join(dir, "podman.sock"), "hint: start its service: `systemctl --user", fs.ErrNotExist},
 	}
 	for _, tt := range tests {
 		_, err := Open(context.Background(), "unix://"+tt.socket)

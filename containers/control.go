@@ -11,7 +11,6 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
-	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 )
@@ -127,7 +126,7 @@ func (e *Engine) Logs(ctx context.Context, id string, lines int) ([]byte, error)
 	}
 	defer res.Close()
 	var out bytes.Buffer
-	if _, err := stdcopy.StdCopy(&out, &out, res); err != nil {
+	if err := demultiplex(&out, &out, res); err != nil {
 		return nil, fmt.Errorf("read the log of container %s: %w", short(id), err)
 	}
 	text := out.Bytes()

@@ -22,12 +22,14 @@ import (
 // DefaultHost is the engine that Open connects to when none is named.
 const DefaultHost = "unix:///var/run/docker.sock"
 
-// Engine is a connection to one Docker engine. It is safe for concurrent use.
-// Containers can be created only once Check has passed.
+// Engine is a connection to one container engine. It is safe for concurrent use.
+// Sandboxes' containers can be created only once Check has passed, and model
+// servers' only once CheckServer has.
 type Engine struct {
 	api    *client.Client
-	socket string
-	info   atomic.Pointer[Info] // what Check learnt; nil until it has passed
+	socket string                     // of this machine; empty: the engine is not this machine's
+	info   atomic.Pointer[Info]       // what Check learnt; nil until it has passed
+	server atomic.Pointer[ServerInfo] // what CheckServer learnt; nil until it has passed
 }
 
 // Open connects to the engine at host, a "unix://" address as in DOCKER_HOST,
@@ -64,7 +66,8 @@ func Open(ctx context.Context, host string) (*Engine, error) {
 // their own context.
 func (e *Engine) Close() error { return e.api.Close() }
 
-// Socket returns the path of the engine's socket, which no container may see.
+// Socket returns the path of the engine's socket, which no container may see;
+// empty for an engine of another machine.
 func (e *Engine) Socket() string { return e.socket }
 
 // UnavailableError says that no engine answered at Host.
@@ -74,8 +77,10 @@ type UnavailableError struct {
 }
 
 func (e *UnavailableError) Error() string {
-	hint := "is Docker running? `sudo systemctl start docker`"
+	what, hint := "Docker engine", "is Docker running? `sudo systemctl start docker`"
 	switch {
+	case strings.HasSuffix(e.Host, "/podman.sock"):
+		what, hint = "Podman", "start its service: `systemctl --user enable --now podman.socket`"
 	case errors.Is(e.Err, fs.ErrPermission):
 		hint = "add yourself to the group docker (`sudo usermod -aG docker $USER`) and log in again"
 	case errors.Is(e.Err, fs.ErrNotExist):
@@ -83,21 +88,26 @@ func (e *UnavailableError) Error() string {
 	case errors.Is(e.Err, syscall.ECONNREFUSED):
 		hint = "the socket is there but nobody listens: `sudo systemctl restart docker`"
 	}
-	return fmt.Sprintf("no Docker engine at %s: %v\nhint: %s", e.Host, e.Err, hint)
+	return fmt.Sprintf("no %s at %s: %v\nhint: %s", what, e.Host, e.Err, hint)
 }
 
 // Unwrap returns the cause, for errors.Is(err, fs.ErrNotExist) and the like.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// UnsupportedError says that an engine is of a kind on which a sandbox would
-// not hold what it promises, or was never tried.
+// UnsupportedError says that an engine is of a kind on which a sandbox, or a
+// model server, would not hold what it promises, or was never tried.
 type UnsupportedError struct {
 	Kind string // "rootless Docker", "Podman", …
 	Why  string
+	For  string // what it was asked for; empty: "sandboxes"
 }
 
 func (e *UnsupportedError) Error() string {
-	return e.Kind + " not supported for sandboxes yet: " + e.Why
+	what := e.For
+	if what == "" {
+		what = "sandboxes"
+	}
+	return e.Kind + " not supported for " + what + " yet: " + e.Why
 }
 
 func unsupported(kind, format string, args ...any) *UnsupportedError {

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -45,6 +46,11 @@ func run(op string, arg []string) error {
 		return caps()
 	case "raise":
 		return raise()
+	case "links":
+		return links()
+	case "env":
+		fmt.Println(strings.Join(os.Environ(), "\n"))
+		return nil
 	case "write":
 		return os.WriteFile(arg[0], []byte("x\n"), 0o644)
 	case "read":
@@ -92,11 +98,25 @@ func caps() error {
 		return err
 	}
 	for line := range strings.Lines(string(status)) {
-		if strings.HasPrefix(line, "Cap") || strings.HasPrefix(line, "NoNewPrivs") || strings.HasPrefix(line, "Uid") || strings.HasPrefix(line, "Gid") {
+		if strings.HasPrefix(line, "Cap") || strings.HasPrefix(line, "NoNewPrivs") || strings.HasPrefix(line, "Uid") || strings.HasPrefix(line, "Gid") || strings.HasPrefix(line, "Groups") || strings.HasPrefix(line, "Seccomp:") {
 			fmt.Print(strings.Join(strings.Fields(line), " "), "\n")
 		}
 	}
 	return nil
+}
+
+// links shows the network's interfaces and how many routes there are.
+func links() error {
+	list, err := net.Interfaces()
+	if err != nil {
+		return err
+	}
+	for _, l := range list {
+		fmt.Println("link", l.Name)
+	}
+	routes, err := os.ReadFile("/proc/net/route")
+	fmt.Println("routes", max(0, strings.Count(string(routes), "\n")-1)) // the first line is a heading
+	return err
 }
 
 // raise puts NET_ADMIN into the effective set, as wall and holder do.
