@@ -1,77 +1,20 @@
 // Package models knows the models by name: what their server calls them, how
-// long their context is, which engine serves them. It is a table and two pure
-// functions; reading the user's own entries is package config's, reaching a
-// server is the gateway's.
+// long their context is, which engine serves them, and with which exact command.
+// It is tables and pure functions; reading the user's own entries is package
+// config's, starting a server models/server's, reaching one the gateway's.
 package models
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
-	"strings"
+	"time"
 )
-
-// Engine is the kind of server behind a model.
-type Engine string
-
-// The engines. External is a server that somebody else started.
-const (
-	Demo     Engine = "demo"
-	VLLM     Engine = "vllm"
-	LlamaCPP Engine = "llama.cpp"
-	External Engine = "external"
-)
-
-// Profile is one model.
-type Profile struct {
-	Name       string   // as the user and the container call it; no "/" in it
-	Aliases    []string // other names that Resolve knows
-	Title      string   // one line for people
-	Model      string   // the weights' name, e.g. openai/gpt-oss-120b
-	Served     string   // the name that the server answers to
-	MaxContext int      // tokens; zero: unknown
-	Engine     Engine
-	Endpoint   string // http://… or unix://… of an existing server; empty: we start one
-}
-
-// StandIn says that there is no language model behind this profile.
-func (p Profile) StandIn() bool { return p.Engine == Demo }
-
-// Controlled says that we start the server, without a network. Otherwise status
-// and start line say that its network is not controlled.
-func (p Profile) Controlled() bool { return p.Endpoint == "" && p.Engine != External }
-
-// All returns the known models, in the order in which to show them.
-func All() []Profile {
-	return []Profile{
-		{
-			Name: "demo", Title: "stand-in: a script, not a language model",
-			Model: "demo", Served: "demo", MaxContext: 131072, Engine: Demo,
-		},
-		{
-			Name: "gpt-oss-120b", Aliases: []string{"gpt-oss", "openai/gpt-oss-120b"}, Title: "OpenAI gpt-oss 120B",
-			Model: "openai/gpt-oss-120b", Served: "openai/gpt-oss-120b", MaxContext: 131072, Engine: VLLM,
-		},
-		{
-			Name: "qwen3-next-80b", Aliases: []string{"qwen3-next", "dazipe/Qwen3-Next-80B-A3B-Instruct-GPTQ-Int4A16"}, Title: "Qwen3-Next 80B A3B Instruct, GPTQ 4 bit",
-			Model:  "dazipe/Qwen3-Next-80B-A3B-Instruct-GPTQ-Int4A16",
-			Served: "dazipe/Qwen3-Next-80B-A3B-Instruct-GPTQ-Int4A16", MaxContext: 262144, Engine: VLLM,
-		},
-	}
-}
-
-// Resolve returns the known model of that name or alias; case does not count.
-func Resolve(name string) (Profile, bool) {
-	for _, p := range All() {
-		if strings.EqualFold(p.Name, name) || slices.ContainsFunc(p.Aliases, func(a string) bool { return strings.EqualFold(a, name) }) {
-			return p, true
-		}
-	}
-	return Profile{}, false
-}
 
 // Override is what a user's entry says about a model; zero fields say nothing.
 type Override struct {
@@ -82,39 +25,93 @@ type Override struct {
 	MaxContext int
 	Engine     Engine
 	Endpoint   string
+
+	Revision  string
+	File      string // GGUF: the file that llama.cpp opens
+	Image     string
+	Args      []string // after the profile's
+	Env       []string // after the profile's
+	GPUMemory float64
+	MaxSeqs   int
+	IdleStop  time.Duration
+	Hardware  Hardware
 }
 
-// Merge returns p with what o says. A new Model is also the new Served, since a
-// server is called after its weights unless it is told otherwise; an Endpoint
-// makes the engine external unless o names one.
+// Merge returns p with what o says, key by key. Other weights (Model) are not
+// those that Revision, Include and LlamaCPP were written for. An Endpoint makes
+// the engine external unless o names one; an existing server is called after its
+// weights, one that we start after the profile.
 func Merge(p Profile, o Override) Profile {
-	set := func(to *string, from string) {
-		if from != "" {
-			*to = from
-		}
+	if o.Model != "" && o.Model != p.Model {
+		p.Revision, p.Include, p.WeightsGB, p.LlamaCPP = "", nil, 0, nil
 	}
-	set(&p.Name, o.Name)
-	set(&p.Model, o.Model)
-	set(&p.Served, o.Model)
-	set(&p.Served, o.Served)
-	set(&p.Endpoint, o.Endpoint)
+	p.Served = servedName(p, o)
+	p.Name = cmp.Or(o.Name, p.Name)
+	p.Model = cmp.Or(o.Model, p.Model)
+	p.Endpoint = cmp.Or(o.Endpoint, p.Endpoint)
+	p.Image = cmp.Or(o.Image, p.Image)
+	p.MaxContext = cmp.Or(o.MaxContext, p.MaxContext)
+	p.GPUMemory = cmp.Or(o.GPUMemory, p.GPUMemory)
+	p.MaxSeqs = cmp.Or(o.MaxSeqs, p.MaxSeqs)
+	p.IdleStop = cmp.Or(o.IdleStop, p.IdleStop)
+	p.Hardware = cmp.Or(o.Hardware, p.Hardware)
+	p.Title = cmp.Or(p.Title, p.Name)
 	p.Aliases = append(slices.Clone(p.Aliases), o.Aliases...)
-	if o.MaxContext != 0 {
-		p.MaxContext = o.MaxContext
-	}
+	p.Args = append(slices.Clone(p.Args), o.Args...)
+	p.Env = append(slices.Clone(p.Env), o.Env...)
 	switch {
 	case o.Engine != "":
 		p.Engine = o.Engine
 	case o.Endpoint != "":
 		p.Engine = External
+	case p.Engine == "":
+		p.Engine = VLLM
 	}
-	if p.Served == "" {
-		p.Served = p.Name
-	}
-	if p.Title == "" {
-		p.Title = p.Name
+	if p.Engine == LlamaCPP {
+		p.LlamaCPP = mergeGGUF(p, o)
+	} else {
+		p.Revision = cmp.Or(o.Revision, p.Revision)
 	}
 	return p
+}
+
+// servedName returns what the merged profile's server is called.
+func servedName(p Profile, o Override) string {
+	name := cmp.Or(o.Name, p.Name)
+	switch {
+	case o.Served != "":
+		return o.Served
+	case o.Endpoint != "" || p.Endpoint != "":
+		return cmp.Or(o.Model, p.Model, name)
+	case p.Served != "" && p.Served != p.Name: // somebody's choice
+		return p.Served
+	}
+	return name
+}
+
+// mergeGGUF returns the weights of p for llama.cpp with what o says. Where none
+// are known, the model is their repository.
+func mergeGGUF(p Profile, o Override) *GGUF {
+	if p.LlamaCPP == nil && o.File == "" {
+		return nil
+	}
+	g := GGUF{Repo: p.Model}
+	if p.LlamaCPP != nil {
+		g = *p.LlamaCPP
+	}
+	if o.File != "" && o.File != g.File {
+		g.File, g.Include, g.GB = o.File, parts(o.File), 0
+	}
+	g.Revision = cmp.Or(o.Revision, g.Revision)
+	g.Slots = cmp.Or(o.MaxSeqs, g.Slots)
+	return &g
+}
+
+var splitFile = regexp.MustCompile(`-\d{5}-of-(\d{5}\.gguf)$`)
+
+// parts returns the globs of all parts of a GGUF file, whose first is named.
+func parts(file string) []string {
+	return []string{splitFile.ReplaceAllString(file, "-*-of-$1")}
 }
 
 // Address is where an existing server listens, for a dialer.

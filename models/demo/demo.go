@@ -34,6 +34,8 @@ type Server struct {
 	MaxContext int                  // tokens, as /v1/models tells; zero: 131072
 	Script     Script               // what it makes the agent do
 	Delay      time.Duration        // before each event of a stream; zero: none
+	Prefill    time.Duration        // of silence after a stream's header; zero: none
+	NoSystem   bool                 // refuse the role "system" in messages, as vLLM before 0.23.0
 	Fault      func(n uint64) Fault // what goes wrong with the nth request for a message, from 1; nil: nothing
 	Log        *slog.Logger         // required
 
@@ -41,6 +43,27 @@ type Server struct {
 	counts   atomic.Uint64 // requests to count tokens
 	refused  atomic.Uint64 // answers with a status of 400 and above
 	running  atomic.Int64  // streams being written
+	finished atomic.Uint64 // answers written to their end
+	aborted  atomic.Uint64 // streams whose client went away, or that a Fault broke off
+}
+
+// Counts are a server's numbers so far.
+type Counts struct {
+	Running           int64  // streams being written
+	Finished, Aborted uint64 // answers written to their end, and those that were not
+}
+
+// Counts returns the numbers so far.
+func (s *Server) Counts() Counts {
+	return Counts{Running: s.running.Load(), Finished: s.finished.Load(), Aborted: s.aborted.Load()}
+}
+
+// Handler returns the surface that Serve serves, for a server that has more.
+func (s *Server) Handler() (http.Handler, error) {
+	if s.Log == nil {
+		return nil, errors.New("demo: Server.Log is nil")
+	}
+	return s.routes(), s.Script.check()
 }
 
 // Fault is one answer that goes wrong, for the tests of what stands in front of
@@ -165,11 +188,20 @@ func (s *Server) message(w http.ResponseWriter, r *http.Request) {
 	a := answer{id: fmt.Sprintf("chatcmpl-demo-%d", n), model: s.model(), tokensIn: req.tokens, turn: s.Script.next(req)}
 	if !req.Stream {
 		writeJSON(w, http.StatusOK, a.whole())
+		s.finished.Add(1)
 		return
 	}
 	s.running.Add(1)
-	defer s.running.Add(-1)
-	s.stream(w, r, a, fault)
+	whole := false
+	defer func() {
+		s.running.Add(-1)
+		if whole {
+			s.finished.Add(1)
+		} else {
+			s.aborted.Add(1)
+		}
+	}()
+	whole = s.stream(w, r, a, fault)
 }
 
 // read takes the request apart, or answers with the error that vLLM would give.
@@ -185,6 +217,10 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request) (*request, bool) {
 		return nil, false
 	}
 	for _, m := range req.Messages {
+		if s.NoSystem && m.Role == "system" { // vllm#44000
+			s.refuse(w, http.StatusBadRequest, "Bad Request", "1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'messages', 1, 'role'), 'msg': \"Input should be 'user' or 'assistant'\", 'input': 'system', 'ctx': {'expected': \"'user' or 'assistant'\"}}")
+			return nil, false
+		}
 		if m.Role != "user" && m.Role != "assistant" && m.Role != "system" {
 			s.refuse(w, http.StatusBadRequest, "invalid_request_error", "Input should be 'user', 'assistant' or 'system'")
 			return nil, false

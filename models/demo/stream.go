@@ -93,11 +93,15 @@ func pieces(kind, field, text string) []map[string]any {
 	return list
 }
 
-// stream writes the answer as SSE, each event flushed by itself.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, a answer, fault Fault) {
+// stream writes the answer as SSE, each event flushed by itself, and says whether
+// the client had all of it.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, a answer, fault Fault) bool {
 	out := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.WriteHeader(http.StatusOK)
+	if s.Prefill > 0 && (out.Flush() != nil || !wait(r, s.Prefill)) {
+		return false
+	}
 	for i, e := range a.events() {
 		if fault.CutAfter > 0 && i == fault.CutAfter {
 			if fault.Stall {
@@ -106,19 +110,20 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, a answer, fault 
 			panic(http.ErrAbortHandler) // net/http's way to break a connection off
 		}
 		if !wait(r, s.Delay) {
-			return
+			return false
 		}
 		data, err := json.Marshal(e)
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
 		if _, err := fmt.Fprintf(w, "event: %s\ndata: %s\n\n", e["type"], data); err != nil {
-			return
+			return false
 		}
 		if err := out.Flush(); err != nil {
-			return
+			return false
 		}
 	}
+	return true
 }
 
 // wait says whether the client is still there after d.
