@@ -3,6 +3,7 @@ package agents
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -162,5 +163,32 @@ func TestBadOptions(t *testing.T) {
 				t.Errorf("error %v, want %q", err, want)
 			}
 		}
+	}
+}
+
+// Each of Claude Code's limits on a silent request lets twelve minutes of prefill
+// pass, the header's silence included, and stays within its own bounds.
+func TestTwelveMinutesOfPrefillPass(t *testing.T) {
+	const prefill, most = 12 * 60_000, 1<<31 - 1
+	p, err := Claude(options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := managed(t, p).Env
+	for key, bound := range map[string]int{
+		"API_TIMEOUT_MS":                      most,
+		"CLAUDE_STREAM_IDLE_TIMEOUT_MS":       most,
+		"CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS":  30 * 60_000,
+		"CLAUDE_ASYNC_AGENT_STALL_TIMEOUT_MS": most,
+	} {
+		if ms, err := strconv.Atoi(env[key]); err != nil || ms <= prefill || ms > bound {
+			t.Errorf("%s = %q", key, env[key])
+		}
+	}
+	if env["API_FORCE_IDLE_TIMEOUT"] != "0" {
+		t.Error("the body's idle timeout of five minutes is on")
+	}
+	if _, ok := env["CLAUDE_ENABLE_STREAM_WATCHDOG"]; ok {
+		t.Error("a watchdog was turned off or forced: its timeout is what is to be set")
 	}
 }

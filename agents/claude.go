@@ -88,14 +88,28 @@ var compatVariables = map[string]string{
 	"CLAUDE_CODE_TOTAL_TOKENS_REMINDER":      "off", // a per-turn system message that defeats the prefix cache (ollama#18431)
 }
 
-// timeVariables let a long prefill live: minutes without a token are normal for
-// a large model on a small GPU. Milliseconds.
+// timeVariables let a long prefill live: twelve minutes without a token are
+// normal for a large model on a small GPU. Milliseconds. What each limits, and its
+// default, stand in Claude Code's documentation (ericbuess/claude-code-docs@ec68a5b:
+// env-vars.md, network-config.md "Streaming idle watchdogs"). The watchdogs are set
+// longer, not turned off: they are what notices a dead connection. Tried with
+// ClaudeVersion: twelve minutes without a header, and twelve of pings, end in the
+// answer to the one request.
 var timeVariables = map[string]string{
-	"API_TIMEOUT_MS":                      "3600000",
-	"CLAUDE_STREAM_IDLE_TIMEOUT_MS":       "3600000",
-	"CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS":  "1800000", // its maximum
+	// One request, and the wait for its header: llama.cpp sends none before the
+	// first token. 10 minutes; the maximum is 2147483647.
+	"API_TIMEOUT_MS": "3600000",
+	// The event watchdog: no event parsed for 5 minutes. The gateway's pings put it
+	// off "for up to about five minutes" more only. It is also the byte watchdog's,
+	// where that has none of its own.
+	"CLAUDE_STREAM_IDLE_TIMEOUT_MS": "3600000",
+	// The byte watchdog: no byte for 5 minutes. 30 minutes is its maximum, and as
+	// long as the gateway waits for a silent server.
+	"CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": "1800000",
+	// A background subagent without progress: 10 minutes.
 	"CLAUDE_ASYNC_AGENT_STALL_TIMEOUT_MS": "3600000",
-	"API_FORCE_IDLE_TIMEOUT":              "0",
+	// The body's own idle timeout, 5 minutes; 0 is for "a slow gateway or local model".
+	"API_FORCE_IDLE_TIMEOUT": "0",
 }
 
 // elsewhereVariables would choose another server, way or body. Set to nothing

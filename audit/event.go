@@ -53,6 +53,12 @@ type Event struct {
 	Count     int64   `json:"count"`                // attempts, or packets of a flow; zero: set to 1
 	TokensIn  int64   `json:"tokens_in,omitempty"`  // model layer: usage as the model reported it
 	TokensOut int64   `json:"tokens_out,omitempty"` // model layer
-	Session   string  `json:"session,omitempty"`    // model layer: X-Claude-Code-Session-Id
-	RepeatOf  string  `json:"repeat_of,omitempty"`  // id of the event whose flow this one only adds packets to
+	// FirstToken is how long the first piece of a streamed answer took, in seconds
+	// since the request came; zero: none came, or it was not streamed.
+	FirstToken float64 `json:"first_token,omitempty"`
+	// TokensPerSecond is TokensOut by the time from the first piece to the last;
+	// zero: not known.
+	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
+	Session         string  `json:"session,omitempty"`   // model layer: X-Claude-Code-Session-Id
+	RepeatOf        string  `json:"repeat_of,omitempty"` // id of the event whose flow this one only adds packets to
 }

@@ -33,6 +33,7 @@ type gateway struct {
 	refused []uint32
 	err     error // of each call that may fail
 	states  []sandbox.State
+	pulled  chan struct{} // closed when a pull has ended
 }
 
 var secretState = sandbox.State{
@@ -50,7 +51,7 @@ func (g *gateway) note(call ...any) error {
 
 func newGateway(t *testing.T) *gateway {
 	t.Helper()
-	g := &gateway{socket: filepath.Join(t.TempDir(), "c")}
+	g := &gateway{socket: filepath.Join(t.TempDir(), "c"), pulled: make(chan struct{})}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: g.socket, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -100,6 +101,7 @@ func (g *gateway) handlers(down func()) Handlers {
 			g.note(u)
 			return ModelCheck{OK: true, Models: []string{"m"}}
 		},
+		Pull:   g.pull,
 		Reload: func() error { return g.note("reload") },
 		Down: func(r DownRequest) error {
 			err := g.note(r)

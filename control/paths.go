@@ -70,9 +70,13 @@ func (p Paths) WallFolder() string { return filepath.Join(p.Runtime, "wall") }
 // WallSocket is where wall and holders connect.
 func (p Paths) WallSocket() string { return filepath.Join(p.WallFolder(), "wall.sock") }
 
-// Models holds a folder for the socket of each model server that the launcher
-// started on this machine.
+// Models holds a folder for the socket of each stand-in model ("demo") that a
+// launcher has started. The sockets of real models' servers lie in their own folder
+// (machine's login, hosts[].folder).
 func (p Paths) Models() string { return filepath.Join(p.Runtime, "models") }
+
+// Pulls holds a folder for the socket of each pull of weights that is under way.
+func (p Paths) Pulls() string { return filepath.Join(p.Runtime, "pulls") }
 
 // Homes holds the persistent home of each project.
 func (p Paths) Homes() string { return filepath.Join(p.Data, "homes") }
@@ -83,7 +87,7 @@ func (p Paths) Protected() []string { return []string{p.State, p.Config, p.Data,
 // Make makes the folders that the gateway needs, and fails if one belongs to
 // somebody else or may be opened by others.
 func (p Paths) Make() error {
-	for _, dir := range []string{p.State, p.Runtime, p.ControlFolder(), p.WallFolder(), p.Models()} {
+	for _, dir := range []string{p.State, p.Runtime, p.ControlFolder(), p.WallFolder(), p.Models(), p.Pulls()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make our folder: %w", err)
 		}

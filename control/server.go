@@ -30,7 +30,7 @@ type Server struct {
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	h := s.Handlers
 	if s.Refused == nil || s.Log == nil || h.Status == nil || h.Wall == nil || h.Register == nil || h.Unregister == nil ||
-		h.SetAgent == nil || h.Watch == nil || h.SetHost == nil || h.CheckModel == nil || h.Reload == nil || h.Down == nil {
+		h.SetAgent == nil || h.Watch == nil || h.SetHost == nil || h.CheckModel == nil || h.Pull == nil || h.Reload == nil || h.Down == nil {
 		return errors.New("control.Server: a required field is missing")
 	}
 	server := &http.Server{
@@ -95,6 +95,7 @@ func (s *Server) mux() *http.ServeMux {
 	})
 	mux.HandleFunc("PUT /v1/hosts", with(func(_ context.Context, host tunnel.Host) (any, error) { return struct{}{}, h.SetHost(host) }))
 	mux.HandleFunc("POST /v1/model-check", with(func(ctx context.Context, u sandbox.Upstream) (any, error) { return h.CheckModel(ctx, u), nil }))
+	mux.HandleFunc("POST /v1/pulls", s.pull)
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) { answer(w, struct{}{}, h.Reload()) })
 	mux.HandleFunc("POST /v1/down", with(func(_ context.Context, down DownRequest) (any, error) { return struct{}{}, h.Down(down) }))
 	return mux
@@ -104,19 +105,25 @@ func (s *Server) mux() *http.ServeMux {
 func with[T any](do func(context.Context, T) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var body T
-		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&body); err != nil {
-			answer(w, nil, fmt.Errorf("the request's body: %w", err))
-			return
-		}
-		if _, err := d.Token(); err != io.EOF {
-			answer(w, nil, errors.New("the request's body has something after its end"))
+		if err := decode(w, r, &body); err != nil {
+			answer(w, nil, err)
 			return
 		}
 		result, err := do(r.Context(), body)
 		answer(w, result, err)
 	}
+}
+
+func decode(w http.ResponseWriter, r *http.Request, body any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(body); err != nil {
+		return fmt.Errorf("the request's body: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("the request's body has something after its end")
+	}
+	return nil
 }
 
 func answer(w http.ResponseWriter, body any, err error) {

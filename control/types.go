@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sandbox"
 	"github.com/sallyport/sallyport/tunnel"
 )
@@ -55,6 +56,52 @@ type ModelCheck struct {
 	OK     bool     `json:"ok"`
 	Error  string   `json:"error,omitempty"`
 	Models []string `json:"models"` // as the server names them; empty: it does not say
+	// Version is the server's own; empty: it does not say. As OK, Error and Models
+	// it is of the place that Chosen names.
+	Version string       `json:"version,omitempty"`
+	Places  []PlaceCheck `json:"places"` // in the order of Upstream.Places
+	// Chosen is the healthy and least busy one of Places, to be given to
+	// Upstream.Prefer. Without OK none is healthy, and it means nothing.
+	Chosen int `json:"chosen"`
+}
+
+// PlaceCheck is one place that a model is served at.
+type PlaceCheck struct {
+	sandbox.Place
+	OK       bool     `json:"ok"`
+	Error    string   `json:"error,omitempty"`
+	Models   []string `json:"models,omitempty"`
+	Version  string   `json:"version,omitempty"`
+	Running  int      `json:"running"`  // requests at the server, everybody's; -1: it does not say
+	Sessions int      `json:"sessions"` // sandboxes of this gateway that use it
+}
+
+// PullRequest is the body of POST /v1/pulls: the way out of one pull of weights.
+type PullRequest struct {
+	Name  string        `json:"name"`  // of the model, for the record
+	Hosts []policy.Rule `json:"hosts"` // all that it may reach; empty: nothing
+}
+
+// PullReady says where the way out of a pull begins.
+type PullReady struct {
+	ID     string `json:"id"`     // its sandbox id in the record: "pull-…"
+	Socket string `json:"socket"` // unix socket of a forward proxy of this pull alone, in a folder of its own
+}
+
+// PullConnection is a connection of a pull that was refused, failed or has ended,
+// as the record has it.
+type PullConnection struct {
+	Host    string `json:"host"`
+	Port    uint16 `json:"port"`
+	Verdict string `json:"verdict"` // policy.Verdict.String()
+	Reason  string `json:"reason"`
+	Bytes   int64  `json:"bytes"` // that came in
+}
+
+// PullEvent is one line of the answer to POST /v1/pulls: Ready first, and once.
+type PullEvent struct {
+	Ready      *PullReady      `json:"ready,omitempty"`
+	Connection *PullConnection `json:"connection,omitempty"`
 }
 
 // DownRequest is the body of POST /v1/down.
@@ -77,6 +124,9 @@ type Handlers struct {
 	Watch      func(ctx context.Context, id string, each func(sandbox.State) error) error
 	SetHost    func(tunnel.Host) error
 	CheckModel func(context.Context, sandbox.Upstream) ModelCheck
-	Reload     func() error // reads the policy again; an error keeps the old one
-	Down       func(DownRequest) error
+	// Pull keeps the way out of one pull until ctx ends. It tells what is ready and
+	// then what became of connections, and ends when tell fails.
+	Pull   func(ctx context.Context, r PullRequest, tell func(PullEvent) error) error
+	Reload func() error // reads the policy again; an error keeps the old one
+	Down   func(DownRequest) error
 }

@@ -22,6 +22,7 @@ type clientConn struct {
 	skip     int64  // bytes of a request's body that are still to come
 	deaf     bool   // what comes is not HTTP heads any more
 	pending  bool   // net/http has read from a request that no handler got
+	idle     bool   // a response has ended and no handler got the next request
 	hijacked bool
 }
 
@@ -55,7 +56,7 @@ func (c *clientConn) Write(p []byte) (int, error) {
 func (c *clientConn) begin(body int64) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pending = false
+	c.pending, c.idle = false, false
 	end := headEnd(c.head)
 	if end < 0 || c.deaf {
 		return nil
@@ -79,6 +80,10 @@ func (c *clientConn) state(s http.ConnState) {
 		c.mu.Lock()
 		c.pending = true
 		c.mu.Unlock()
+	case http.StateIdle: // net/http does not tell that a further request is active before it is read whole
+		c.mu.Lock()
+		c.idle = true
+		c.mu.Unlock()
 	case http.StateHijacked:
 		c.mu.Lock()
 		c.hijacked, c.deaf, c.head = true, true, nil
@@ -97,11 +102,11 @@ func (c *clientConn) state(s http.ConnState) {
 func (c *clientConn) takePending() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.pending
-	if p {
-		c.pending, c.deaf = false, true
+	own := c.pending || c.idle
+	if own {
+		c.pending, c.idle, c.deaf = false, false, true
 	}
-	return p
+	return own
 }
 
 // Close may be called more than once.

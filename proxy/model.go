@@ -26,10 +26,17 @@ type Model struct {
 	Endpoints []policy.Endpoint // what is forwarded; none: nothing is
 	// Dial connects to the model server. Its error is shown to the agent: it is
 	// the one place that the agent may know.
-	Dial          func(ctx context.Context) (net.Conn, error)
+	Dial func(ctx context.Context) (net.Conn, error)
+	// DialEach has each request dial, so that Dial may choose another server for
+	// it. Without it connections are kept for further requests.
+	DialEach bool
+	// Trouble is told when the model server did not answer a request whole, or with
+	// a 5xx, after the event; the client's hanging up is none. It must not block.
+	// Nil: nobody is told.
+	Trouble       func(why string)
 	ModelName     string        // the only model: required, and what a body's "model" must be
 	Aliases       []string      // other names for it, replaced by ModelName
-	Where         string        // the model server in error texts, e.g. "strix (unix:///run/m.sock)"
+	Where         func() string // the model server in error texts, e.g. "strix (unix:///run/m.sock)"; nil: not named
 	UpstreamToken string        // sent as Authorization: Bearer; empty: none
 	PingAfter     time.Duration // silence of an event stream before a ping; zero: 15 s
 	MaxBody       int64         // bytes of a request's body; zero: 32 MiB
@@ -61,7 +68,7 @@ func (m *Model) Serve(ctx context.Context, l net.Listener) error {
 	s.maxSilence = orDefault(m.maxSilence, 30*time.Minute)
 	s.memory = semaphore.NewWeighted(concurrentBodies * s.MaxBody)
 	s.rec = &recorder{put: m.Record, subject: m.Subject, layer: audit.LayerModel, log: m.Log}
-	up := newUpstream(s.Dial)
+	up := newUpstream(s.Dial, s.DialEach)
 	defer up.CloseIdleConnections()
 	s.proxy = s.newProxy(up)
 	return serveHTTP(ctx, newListener(l, s.rec, m.MaxConns), s, 5*time.Minute, m.Log)
@@ -84,6 +91,13 @@ func (m *Model) check() error {
 	return errors.Join(append(errs, err)...)
 }
 
+func (m *Model) where() string {
+	if m.Where == nil {
+		return "an unnamed place"
+	}
+	return m.Where()
+}
+
 func bodyless(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
 // request is one request at the model endpoint.
@@ -93,6 +107,7 @@ type request struct {
 	endpoint policy.Endpoint
 	body     []byte // checked; nil where the method has none
 	failure  error  // why the model server's answer is not whole
+	overflow string // the model server's words, where the request did not fit its context
 }
 
 // ServeHTTP answers one request.

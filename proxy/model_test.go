@@ -24,7 +24,7 @@ var claudeEndpoints = []policy.Endpoint{{Method: "POST", Path: "/v1/messages"}, 
 func modelTo(l *ledger, addr string) *Model {
 	return &Model{
 		Record: l.record, Log: quiet, Endpoints: claudeEndpoints, ModelName: "gpt-oss", Aliases: []string{"haiku"},
-		Where: "strix (unix:///run/m.sock)", UpstreamToken: "up-token", PingAfter: time.Hour,
+		Where: func() string { return "strix (unix:///run/m.sock)" }, UpstreamToken: "up-token", PingAfter: time.Hour,
 		Dial: func(ctx context.Context) (net.Conn, error) { return dialTo(addr)(ctx, "", 0) },
 	}
 }

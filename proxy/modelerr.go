@@ -1,22 +1,29 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"strconv"
 )
 
-// errorBody is an error as the Anthropic API shapes it.
-func errorBody(typ, message string) []byte {
+// errorBody is an error of ours.
+func errorBody(typ, message string) []byte { return apiError(typ, "sallyport: "+message) }
+
+// apiError is an error as the Anthropic API shapes it.
+func apiError(typ, message string) []byte {
 	type inner struct {
 		Type    string `json:"type"`
 		Message string `json:"message"`
 	}
-	b, _ := json.Marshal(struct { // strings always marshal
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // "tokens > maximum" stays readable
+	_ = e.Encode(struct {  // strings always encode
 		Type  string `json:"type"`
 		Error inner  `json:"error"`
-	}{"error", inner{typ, "sallyport: " + message}})
-	return b
+	}{"error", inner{typ, message}})
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // writeError answers with no. It leaves the connection to net/http, which closes

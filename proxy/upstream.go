@@ -33,7 +33,10 @@ var (
 	errCompressed = errors.New("it compressed its answer unasked")
 )
 
-func newUpstream(dial func(ctx context.Context) (net.Conn, error)) *http.Transport {
+// newUpstream is the way to the model server. With each, every request dials.
+// How long its header takes is bounded by Model.maxSilence alone: llama.cpp sends
+// none before the first token (tools/server/server-context.cpp).
+func newUpstream(dial func(ctx context.Context) (net.Conn, error), each bool) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
@@ -41,6 +44,7 @@ func newUpstream(dial func(ctx context.Context) (net.Conn, error)) *http.Transpo
 		DialTLSContext:         closedTransport().DialTLSContext,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHead,
+		DisableKeepAlives:      each,
 		MaxIdleConnsPerHost:    8,
 		IdleConnTimeout:        time.Minute,
 		Protocols:              &protocols,
@@ -126,6 +130,7 @@ func (u upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if q := requestOf(r); q != nil {
 		out.Body = &modelBody{resp.Body, q}
+		reword(&out, q)
 	}
 	return &out, nil
 }
@@ -156,7 +161,7 @@ func (m *model) failed(w http.ResponseWriter, r *http.Request, err error) {
 
 func (m *model) unreachable(err error) string {
 	return fmt.Sprintf("cannot get an answer from the model server at %s: %s. Is it running? `launcher status` shows it",
-		orDefault(m.Where, "an unnamed place"), bound(err.Error(), maxReason))
+		m.where(), bound(err.Error(), maxReason))
 }
 
 // forward sends a checked request on and records it when its answer has passed.
@@ -179,6 +184,7 @@ func (m *model) finish(out *stream, r *http.Request, q *request, panicked any) {
 	status, n, u, silent := out.end()
 	e := q.event
 	e.Status, e.BytesOut, e.TokensIn, e.TokensOut, e.Duration = status, n, u.in, u.out, seconds(q.start)
+	e.FirstToken, e.TokensPerSecond = u.firstToken(q.start), u.perSecond()
 	switch {
 	case silent:
 		e.Reason = fmt.Sprintf("the model server was silent for %v", m.maxSilence)
@@ -186,12 +192,17 @@ func (m *model) finish(out *stream, r *http.Request, q *request, panicked any) {
 		e.Reason = "the client hung up"
 	case q.failure != nil:
 		e.Reason = "the model server's answer failed: " + q.failure.Error()
+	case q.overflow != "":
+		e.Reason = "the request does not fit the model's context: " + q.overflow
 	}
 	unanswered := status == 0
 	if unanswered && silent && !gone {
 		e.Status = http.StatusGatewayTimeout
 	}
 	kept := m.rec.record(e)
+	if m.Trouble != nil && !gone && (silent || q.failure != nil || status >= http.StatusInternalServerError) {
+		m.Trouble(orDefault(e.Reason, fmt.Sprintf("it answered %d", status)))
+	}
 	switch {
 	case panicked != nil && panicked != http.ErrAbortHandler:
 		panic(panicked)
@@ -206,5 +217,5 @@ func (m *model) interruption(err error) string {
 	if err == nil {
 		err = errors.New("it ended early")
 	}
-	return fmt.Sprintf("the answer of the model server at %s broke off: %s", m.Where, bound(err.Error(), maxReason))
+	return fmt.Sprintf("the answer of the model server at %s broke off: %s", m.where(), bound(err.Error(), maxReason))
 }

@@ -3,6 +3,8 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
+	"math"
+	"time"
 )
 
 // Bytes kept of a passing response, to read the token counts from.
@@ -11,9 +13,28 @@ const (
 	maxTail      = 4 << 10  // the end of a JSON response, where usage stands
 )
 
-// usage is a response's token counts, as the model reported them.
+// usage is a response's token counts, as the model reported them, and its times.
 type usage struct {
-	in, out int64
+	in, out     int64
+	first, last time.Time // of a stream's content; zero: none came
+}
+
+// firstToken is how long after start the first content came, in seconds; zero:
+// none came.
+func (u usage) firstToken(start time.Time) float64 {
+	if u.first.IsZero() {
+		return 0
+	}
+	return u.first.Sub(start).Seconds()
+}
+
+// perSecond is the speed of what came after the first content; zero: not known.
+func (u usage) perSecond() float64 {
+	took := u.last.Sub(u.first)
+	if u.out <= 0 || took < time.Millisecond {
+		return 0
+	}
+	return math.Round(float64(u.out)/took.Seconds()*100) / 100
 }
 
 // counts is the part of Anthropic's messages that is read.
@@ -97,6 +118,11 @@ func (s *eventScanner) endLine() {
 }
 
 func (s *eventScanner) data(b []byte) {
+	if bytes.Contains(b, []byte(`"content_block_`)) {
+		if s.last = time.Now(); s.first.IsZero() {
+			s.first = s.last
+		}
+	}
 	if bytes.Contains(b, []byte(`"message_stop"`)) {
 		s.stopped = true
 	}

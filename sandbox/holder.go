@@ -165,7 +165,7 @@ func (h *Hub) start(ctx context.Context, s *sandbox, tcp, udp *os.File) error {
 	mux := newMux(l.Addr(), s.Addresses.Gate4, s.Addresses.Gate6)
 	mux.accepted = func(c net.Conn) { s.half.accept(c, time.Now()) }
 	g, gctx := errgroup.WithContext(ctx)
-	plugged := Plugged{Registration: s.Registration, Subject: s.currentSubject, Listeners: mux.Listeners, UDP: udpConn}
+	plugged := Plugged{Registration: s.Registration, Subject: s.currentSubject, Listeners: mux.Listeners, UDP: udpConn, Meter: &s.meter}
 	g.Go(func() error {
 		defer ended()
 		return mux.serve(gctx, l)

@@ -36,15 +36,7 @@ type Upstream struct {
 	Address    string   `json:"address"`         // path, or host:port
 	Token      string   `json:"token,omitempty"` // bearer token; empty: none
 	Controlled bool     `json:"controlled"`      // we started it without a network
-}
-
-// String says where the model server is, for people.
-func (u Upstream) String() string {
-	where := u.Network + "://" + u.Address
-	if u.Host != "" {
-		where = u.Host + " (" + where + ")"
-	}
-	return where
+	Spare      []Place  `json:"spare,omitempty"` // where the same model is served too, the preferred first; at most maxSpare
 }
 
 // Addresses of one sandbox: a /31 and a /127. Sandbox is the even one.
@@ -112,7 +104,7 @@ func (r Registration) check() error {
 	if len(r.Token) < 32 {
 		return errors.New("a holder's token must have at least 32 bytes")
 	}
-	return nil
+	return r.Upstream.CheckPlaces()
 }
 
 // save replaces the file as a whole.

@@ -42,6 +42,7 @@ type State struct {
 	Why   string    `json:"why,omitempty"` // of Ended
 	Since time.Time `json:"since"`         // of the registration
 	IPv6  bool      `json:"ipv6"`
+	Usage Usage     `json:"usage"`
 }
 
 // Plugged is what Hub.Serve gets for one sandbox: its sockets, bound to its
@@ -50,7 +51,8 @@ type Plugged struct {
 	Registration
 	Subject func() audit.Subject // as it is now; safe to call at any time
 	Listeners
-	UDP *net.UDPConn // DNS queries to any server
+	UDP   *net.UDPConn // DNS queries to any server
+	Meter *Meter       // of State.Usage
 }
 
 // Hub serves the wall socket and keeps the sandboxes. All fields but Pool6 are
@@ -86,10 +88,18 @@ type sandbox struct {
 	stop    func()                        // ends its servers and waits for them; nil: not plugged
 	flows   *flows
 	half    *halfOpen // has a lock of its own
+	meter   Meter     // has a lock of its own
 
 	plugging int // plugs that the wall was asked for and has not answered
 	retries  int // plugs that failed one after the other
 	claim    *time.Timer
+}
+
+// state is the sandbox as it is now; Hub.mu is held.
+func (s *sandbox) state() State {
+	now := s.State
+	now.Usage = s.meter.Usage()
+	return now
 }
 
 func (s *sandbox) currentSubject() audit.Subject { return *s.subject.Load() }
@@ -163,7 +173,7 @@ func (h *Hub) List() []State {
 	defer h.mu.Unlock()
 	list := make([]State, 0, len(h.sandboxes))
 	for _, s := range h.sandboxes {
-		list = append(list, s.State)
+		list = append(list, s.state())
 	}
 	slices.SortFunc(list, func(a, b State) int { return strings.Compare(a.Sandbox, b.Sandbox) })
 	return list
@@ -187,7 +197,7 @@ func (h *Hub) Watch(ctx context.Context, id string, each func(State) error) erro
 	}
 	for {
 		h.mu.Lock()
-		changed, state := h.changed, s.State
+		changed, state := h.changed, s.state()
 		h.mu.Unlock()
 		if err := each(state); err != nil || state.Phase == Ended {
 			return err
