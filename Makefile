@@ -1,4 +1,4 @@
-# Sallyport. `make` builds the programs and the agent image; see CONTRIBUTING.md.
+# Sallyport. `make` builds the programs and the agent images; see CONTRIBUTING.md.
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -12,7 +12,7 @@ all: build images
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/ ./cmd/gateway ./cmd/launcher
 
-# The agent's image, on your own Docker engine.
+# The agent images, on your own Docker engine: a base, and one per model on it.
 images: build
 	scripts/images
 

@@ -41,12 +41,20 @@ var table = []row{
 	{folder: "dnsblock", may: []string{"policy", "audit"}, alone: []string{"github.com/miekg/dns"}},
 	{folder: "containers", alone: []string{"github.com/moby/moby"}},
 	{folder: "terminal", alone: []string{"golang.org/x/term"}},
-	{folder: "models", may: []string{"containers", "tunnel"}},
+	{folder: "machine", may: []string{"tunnel"}},
+	{folder: "models"},
 	{folder: "models/demo"},
+	{folder: "models/runner"},
+	{folder: "models/server", may: []string{"models", "machine", "containers"}},
+	{folder: "models/hub", may: []string{"machine"}},
+	{folder: "models/pull", may: []string{"models", "models/hub", "machine", "containers"}},
 	{folder: "agents", may: []string{"policy"}},
 	{folder: "verify", may: []string{"policy", "audit"}},
 	{folder: "control", may: []string{"policy", "audit", "sandbox", "tunnel"}},
 	{folder: "config", may: []string{"policy"}, alone: []string{"github.com/spf13/viper", "github.com/go-viper/mapstructure", "go.yaml.in/yaml"}},
+	{folder: "internal/hub", may: []string{anything}},
+	{folder: "internal/vllm", may: []string{"models/demo"}},
+	{folder: "internal/vllm/cmd/vllm", may: []string{"internal/vllm"}},
 	{folder: "internal/lab", may: []string{anything}},
 	{folder: "internal/lab/labrun", may: []string{anything}},
 	{folder: "cmd/gateway", may: []string{anything}, alone: []string{"github.com/spf13/cobra"}},
@@ -64,9 +72,11 @@ var bans = []ban{
 	{"log", "loggers are handed in as *slog.Logger", []string{"internal/lab"}},
 	{"log/syslog", "loggers are handed in as *slog.Logger", nil},
 	{"os/exec", "everything is done from Go, without other programs", []string{
-		"tunnel",       // ssh -G, for Match blocks
-		"cmd/launcher", // starts the gateway in the background
-		"cmd/gateway",  // looks a sandbox's command up in PATH
+		"tunnel",        // ssh -G, for Match blocks
+		"cmd/launcher",  // starts the gateway in the background
+		"cmd/gateway",   // looks a sandbox's command up in PATH
+		"machine",       // runs sh on this machine
+		"models/runner", // starts the model server
 		"internal/lab",
 		"internal/lab/labrun",
 	}},

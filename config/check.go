@@ -13,22 +13,19 @@ import (
 )
 
 var (
-	modelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$`)
-	hostName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	sshTarget = regexp.MustCompile(`^[^\s\pC-][^\s\pC]{0,254}$`)
 	release   = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`)
 	network   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 	uniqueSix = netip.MustParsePrefix("fd00::/8")
 )
 
-// maxContext bounds a context size, in tokens. It is there to catch slips.
-const maxContext = 1 << 27
-
 // check looks at what the values mean, and fills in what follows from others.
 func (r *report) check(c *Config, home string) {
 	r.pools(c.Network)
 	r.hosts(c.Hosts)
+	r.machine("local", &c.Local)
 	r.models(c.Models, c.Hosts)
+	r.hub(c.Hub)
+	c.Hub.CA = r.path("hub.ca", c.Hub.CA, home)
 	r.rules(c.Policy.Allow)
 	r.oneOf("audit.on_failure", string(c.Audit.OnFailure), string(FailDeny), string(FailContinue))
 	r.agent(c.Agent)
@@ -55,90 +52,6 @@ func (r *report) pools(n Network) {
 	if !r.bad("network") && 127-n.Pool6.Bits() < 31-n.Pool.Bits() {
 		r.add("network.pool6", fmt.Sprintf("%s holds fewer sandboxes than %s", n.Pool6, n.Pool), "write a shorter prefix length")
 	}
-}
-
-func (r *report) hosts(hosts []Host) {
-	first := map[string]int{}
-	for i := range hosts {
-		h, at := &hosts[i], fmt.Sprintf("hosts[%d]", i)
-		if !hostName.MatchString(h.Name) {
-			r.add(at+".name", "not a name", "write letters, digits, dots, hyphens and underscores")
-		} else if j, dup := first[strings.ToLower(h.Name)]; dup {
-			r.add(at+".name", fmt.Sprintf("%s is the name of hosts[%d] already", quoted(h.Name), j), "names differ in more than case")
-		} else {
-			first[strings.ToLower(h.Name)] = i
-		}
-		if h.SSH == "" {
-			h.SSH = h.Name
-		} else if !sshTarget.MatchString(h.SSH) {
-			r.add(at+".ssh", "not an SSH destination", "write user@host, user@host:port, or an alias of ~/.ssh/config")
-		}
-	}
-}
-
-func (r *report) models(models []Model, hosts []Host) {
-	taken := map[string]string{}
-	for i := range models {
-		m, at := &models[i], fmt.Sprintf("models[%d]", i)
-		r.name(taken, at+".name", m.Name)
-		for j, alias := range m.Aliases {
-			r.name(taken, fmt.Sprintf("%s.aliases[%d]", at, j), alias)
-		}
-		if m.Model != "" && !modelName.MatchString(m.Model) {
-			r.add(at+".model", "not the name of a model", "write it as the server does, for example openai/gpt-oss-120b")
-		}
-		known := slices.ContainsFunc(hosts, func(h Host) bool { return h.Name == m.Host })
-		if m.Host != "" && !known && !r.bad("hosts") {
-			r.add(at+".host", "no host is called "+quoted(m.Host), hostHint(hosts))
-		}
-		if m.Context < 0 || m.Context > maxContext {
-			r.add(at+".context", fmt.Sprintf("not from 0 to %d tokens", maxContext), "")
-		}
-		if strings.ContainsFunc(string(m.Token), func(c rune) bool { return c <= ' ' || c > '~' }) {
-			r.add(at+".token", "holds spaces or other characters that no token has", "")
-		}
-		r.engine(at, m)
-	}
-}
-
-// name checks that a model's name or alias is one, and nobody else's.
-func (r *report) name(taken map[string]string, key, name string) {
-	if !modelName.MatchString(name) {
-		r.add(key, "not a name", "write letters, digits and . _ : / -, starting with a letter or digit")
-		return
-	}
-	lower := strings.ToLower(name)
-	if by, dup := taken[lower]; dup {
-		r.add(key, fmt.Sprintf("%s is taken by %s", quoted(name), by), "names and aliases differ in more than case")
-		return
-	}
-	taken[lower] = key
-}
-
-func (r *report) engine(at string, m *Model) {
-	none := m.Endpoint == Endpoint{}
-	switch {
-	case m.Engine == "" && !none:
-		m.Engine = EngineExternal
-	case m.Engine == "":
-	case m.Engine == EngineExternal && none:
-		r.add(at+".endpoint", "missing, and an external model has one", "write http://host:port or unix:///path")
-	case m.Engine == EngineDemo && (!none || m.Host != ""):
-		r.add(at+".engine", "the demo model runs on this machine, in our own binary", "remove host and endpoint")
-	default:
-		r.oneOf(at+".engine", string(m.Engine), string(EngineVLLM), string(EngineLlamaCpp), string(EngineExternal), string(EngineDemo))
-	}
-}
-
-func hostHint(hosts []Host) string {
-	if len(hosts) == 0 {
-		return "add it under hosts, or remove the line if the model is on this machine"
-	}
-	names := make([]string, len(hosts))
-	for i, h := range hosts {
-		names[i] = h.Name
-	}
-	return "hosts are: " + strings.Join(names, ", ")
 }
 
 func (r *report) rules(rules []policy.Rule) {

@@ -17,7 +17,9 @@ type Config struct {
 	Path    string  `mapstructure:"-"` // the file that was read; empty if there is none
 	Network Network `mapstructure:"network"`
 	Hosts   []Host  `mapstructure:"hosts"`
+	Local   Machine `mapstructure:"local"` // this machine, where it runs models
 	Models  []Model `mapstructure:"models"`
+	Hub     Hub     `mapstructure:"hub"`
 	Policy  Policy  `mapstructure:"policy"`
 	Audit   Audit   `mapstructure:"audit"`
 	Agent   Agent   `mapstructure:"agent"`
@@ -35,6 +37,18 @@ type Network struct {
 type Host struct {
 	Name string `mapstructure:"name"` // how models refer to it
 	SSH  string `mapstructure:"ssh"`  // "[user@]host[:port]" or an alias of ~/.ssh/config; absent: Name
+
+	Machine `mapstructure:",squash"`
+}
+
+// Machine says how model servers are run on a machine. Its paths are that
+// machine's; "~/" is the home of the login there, and left to whoever knows it.
+type Machine struct {
+	Runtime      Runtime  `mapstructure:"runtime"`
+	EngineSocket string   `mapstructure:"engine_socket"` // path of Docker's or Podman's; empty: where they usually are
+	Hardware     Hardware `mapstructure:"hardware"`      // empty: seen from its devices
+	Weights      string   `mapstructure:"weights"`       // folder, laid out as the hub's cache; empty: $HF_HOME, else ~/.cache/huggingface
+	Folder       string   `mapstructure:"folder"`        // for sockets, logs and caches; empty: ~/.cache/sallyport
 }
 
 // Model is a model that the user may name on the command line.
@@ -42,11 +56,40 @@ type Model struct {
 	Name     string   `mapstructure:"name"`
 	Aliases  []string `mapstructure:"aliases"`  // further names
 	Model    string   `mapstructure:"model"`    // what the server calls it; empty: the profile's
-	Host     string   `mapstructure:"host"`     // name of a Host; empty: this machine
+	Host     string   `mapstructure:"host"`     // name of a Host; empty: Hosts, else this machine
+	Hosts    []string `mapstructure:"hosts"`    // names of Hosts that serve the same model, instead of Host
 	Engine   Engine   `mapstructure:"engine"`   // empty: external if Endpoint is set, else the profile's
 	Endpoint Endpoint `mapstructure:"endpoint"` // a server that somebody else started; zero: none
 	Context  int      `mapstructure:"context"`  // tokens; zero: the profile's, or as the server says
 	Token    Secret   `mapstructure:"token"`    // sent to the server as a bearer token; empty: none
+
+	// What a server of ours is started with. Zero: the profile's.
+	Served    string   `mapstructure:"served"`     // what the server is to call the model; of an external one: what it does call it
+	Revision  string   `mapstructure:"revision"`   // of the weights: a commit, branch or tag of the hub's
+	Image     string   `mapstructure:"image"`      // of the server
+	Args      []string `mapstructure:"args"`       // added to the server's command line
+	Env       []string `mapstructure:"env"`        // added to its environment, each "NAME=value"
+	GPUMemory float64  `mapstructure:"gpu_memory"` // fraction of the GPU's memory, above 0 and at most 1
+	MaxSeqs   int      `mapstructure:"max_seqs"`   // requests that are worked on at once
+	File      string   `mapstructure:"file"`       // the GGUF file within Model, for llama.cpp
+	IdleStop  Idle     `mapstructure:"idle_stop"`  // after which a server without requests ends
+	Pull      Pull     `mapstructure:"pull"`       // how weights are fetched; empty: PullProxy
+}
+
+// Places returns the names of the hosts that serve the model, the first choice
+// first; "" is this machine.
+func (m Model) Places() []string {
+	if len(m.Hosts) > 0 {
+		return m.Hosts
+	}
+	return []string{m.Host}
+}
+
+// Hub is where weights are pulled from.
+type Hub struct {
+	Endpoint string   `mapstructure:"endpoint"` // https://host or https://host:port
+	Hosts    []string `mapstructure:"hosts"`    // further hosts, reached at port 443: those of a mirror's storage
+	CA       string   `mapstructure:"ca"`       // absolute path of a PEM file that pulls trust too; empty: none
 }
 
 // Policy is what sandboxes may reach besides their model.
@@ -81,6 +124,9 @@ type Docker struct {
 	Host string `mapstructure:"host"` // as DOCKER_HOST; empty: DOCKER_HOST, else the local socket
 }
 
+// DefaultHub is where weights come from unless the configuration says otherwise.
+const DefaultHub = "https://huggingface.co"
+
 // defaults holds a value for every key outside lists, by path. Without one here
 // a key could not be set by an environment variable or a flag.
 func defaults() map[string]any {
@@ -89,6 +135,14 @@ func defaults() map[string]any {
 		"network.pool6":         "fd53:616c:6c79::/48",
 		"hosts":                 []any{},
 		"models":                []any{},
+		"local.runtime":         string(RuntimeAuto),
+		"local.engine_socket":   "",
+		"local.hardware":        "",
+		"local.weights":         "",
+		"local.folder":          "",
+		"hub.endpoint":          DefaultHub,
+		"hub.hosts":             []any{},
+		"hub.ca":                "",
 		"policy.allow":          []any{},
 		"audit.keep":            "90d",
 		"audit.on_failure":      string(FailDeny),

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
@@ -78,12 +79,12 @@ func load(t *testing.T, o config.Options) *config.Config {
 	return c
 }
 
-const defaultsWanted = `network 10.213.0.0/16 fd53:616c:6c79::/48 hosts [] models [] allow [] audit 7776000000000000 deny ` +
+const defaultsWanted = `network 10.213.0.0/16 fd53:616c:6c79::/48 hosts [] local {auto    } models [] hub {https://huggingface.co [] } allow [] audit 7776000000000000 deny ` +
 	`agent {bypassPermissions  8000000000 4096 filtered  } ssh {} docker {}`
 
 func summary(c *config.Config) string {
-	return fmt.Sprintf("network %s %s hosts %v models %v allow %v audit %d %s agent %v ssh %v docker %v", c.Network.Pool, c.Network.Pool6,
-		c.Hosts, c.Models, c.Policy.Allow, c.Audit.Keep, c.Audit.OnFailure, c.Agent, c.SSH, c.Docker)
+	return fmt.Sprintf("network %s %s hosts %v local %v models %v hub %v allow %v audit %d %s agent %v ssh %v docker %v", c.Network.Pool, c.Network.Pool6,
+		c.Hosts, c.Local, c.Models, c.Hub, c.Policy.Allow, c.Audit.Keep, c.Audit.OnFailure, c.Agent, c.SSH, c.Docker)
 }
 
 // No file, an empty one, and one of empty sections are the defaults.
@@ -93,7 +94,7 @@ func TestDefaults(t *testing.T) {
 	if got := summary(c); got != defaultsWanted || c.Path != "" {
 		t.Errorf("no file: %q\n%s, want\n%s", c.Path, got, defaultsWanted)
 	}
-	for _, text := range []string{"", "# nothing\n", "---\n", "network:\nhosts:\nmodels:\npolicy:\naudit:\nagent:\nssh:\ndocker:\n", "policy:\n  allow:\n", "{}", "audit: {}"} {
+	for _, text := range []string{"", "# nothing\n", "---\n", "network:\nhosts:\nlocal:\nmodels:\nhub:\npolicy:\naudit:\nagent:\nssh:\ndocker:\n", "policy:\n  allow:\n", "{}", "audit: {}"} {
 		path := write(t, text)
 		if c := load(t, config.Options{Path: path}); summary(c) != defaultsWanted || c.Path != path {
 			t.Errorf("%q: %s, want\n%s", text, summary(c), defaultsWanted)
@@ -106,11 +107,15 @@ func TestFull(t *testing.T) {
 network: {pool: 192.168.4.0/31, pool6: "fd00:1::/64"}
 hosts:
   - {name: strix, ssh: me@strix.lan:2222}
-  - {name: alias.of.ssh}
+  - {name: alias.of.ssh, runtime: podman, engine_socket: /run/p.sock, hardware: strix-halo, weights: ~/hf, folder: /srv/me}
+local: {runtime: process, hardware: cpu, weights: /hf, folder: ~/.s}
 models:
   - {name: gpt-oss, aliases: [oss, API.Example.COM], model: openai/gpt-oss-120b, host: strix, engine: vllm, context: 131072}
   - {name: mine, endpoint: "http://[::1]:8000/", token: s3cret}
   - {name: sock, endpoint: unix:///run/llama/server.sock, host: alias.of.ssh, engine: llama.cpp}
+  - {name: ours, hosts: [strix, alias.of.ssh], served: x, revision: abc/1, image: "h:5000/a/b@sha256:00", args: [--a, b c], env: [A=b=c], gpu_memory: 1, max_seqs: 4, file: a/b.gguf, idle_stop: 2h, pull: direct}
+  - {name: two, gpu_memory: 0.9, idle_stop: never}
+hub: {endpoint: "https://mirror.example:8443/", hosts: [cdn.example], ca: ~/ca.pem}
 policy:
   allow:
     - {host: "*.Example.org", ports: [443, 8443], why: docs}
@@ -122,11 +127,18 @@ docker: {host: unix:///run/docker.sock}
 	want := &config.Config{
 		Path:    c.Path,
 		Network: c.Network, // compared below: netip.Prefix has hidden fields
-		Hosts:   []config.Host{{Name: "strix", SSH: "me@strix.lan:2222"}, {Name: "alias.of.ssh", SSH: "alias.of.ssh"}},
+		Hosts: []config.Host{{Name: "strix", SSH: "me@strix.lan:2222", Machine: config.Machine{Runtime: config.RuntimeAuto}},
+			{Name: "alias.of.ssh", SSH: "alias.of.ssh", Machine: config.Machine{Runtime: config.RuntimePodman, EngineSocket: "/run/p.sock",
+				Hardware: config.HardwareStrixHalo, Weights: "~/hf", Folder: "/srv/me"}}},
+		Local: config.Machine{Runtime: config.RuntimeProcess, Hardware: config.HardwareCPU, Weights: "/hf", Folder: "~/.s"},
+		Hub:   config.Hub{Endpoint: "https://mirror.example:8443/", Hosts: []string{"cdn.example"}, CA: "/home/me/ca.pem"},
 		Models: []config.Model{
 			{Name: "gpt-oss", Aliases: []string{"oss", "API.Example.COM"}, Model: "openai/gpt-oss-120b", Host: "strix", Engine: config.EngineVLLM, Context: 131072},
 			{Name: "mine", Engine: config.EngineExternal, Endpoint: config.Endpoint{Network: "tcp", Address: "[::1]:8000"}, Token: "s3cret"},
 			{Name: "sock", Host: "alias.of.ssh", Engine: config.EngineLlamaCpp, Endpoint: config.Endpoint{Network: "unix", Address: "/run/llama/server.sock"}},
+			{Name: "ours", Hosts: []string{"strix", "alias.of.ssh"}, Served: "x", Revision: "abc/1", Image: "h:5000/a/b@sha256:00", Args: []string{"--a", "b c"},
+				Env: []string{"A=b=c"}, GPUMemory: 1, MaxSeqs: 4, File: "a/b.gguf", IdleStop: config.Idle(2 * time.Hour), Pull: config.PullDirect},
+			{Name: "two", GPUMemory: 0.9, IdleStop: config.NeverIdle},
 		},
 		Policy: config.Policy{Allow: []policy.Rule{{Host: "*.Example.org", Ports: []uint16{443, 8443}, Why: "docs"}}},
 		Audit:  config.Audit{OnFailure: config.FailContinue},

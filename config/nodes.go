@@ -114,10 +114,19 @@ func (r *report) mapping(key string, n *yaml.Node, t reflect.Type) {
 // 0443 would be 291.
 var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
+// fraction is how a number that need not be whole is written.
+var fraction = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?$`)
+
 // scalar checks a single value.
 func (r *report) scalar(key string, n *yaml.Node, t reflect.Type) {
 	if isText(t) || t.Kind() == reflect.String {
 		if n.ShortTag() != "!!str" {
+			r.wrongType(key, n, t)
+		}
+		return
+	}
+	if t.Kind() == reflect.Float64 {
+		if n.ShortTag() != "!!int" && n.ShortTag() != "!!float" || !fraction.MatchString(n.Value) {
 			r.wrongType(key, n, t)
 		}
 		return
@@ -159,9 +168,9 @@ func (r *report) wrongType(key string, n *yaml.Node, t reflect.Type) {
 		hint = "put it in quotes"
 	} else if got == "nothing" {
 		hint = "remove the line, or give a value"
-	} else if want == "a whole number" && got == "text" {
+	} else if strings.HasSuffix(want, "number") && got == "text" {
 		hint = "write the digits, without quotes"
-	} else if want == "a whole number" && got == "a number" {
+	} else if want == "a whole number" && got == "a number" || want == "a number" && strings.HasPrefix(got, "a number") {
 		hint = "write it in decimal digits"
 	}
 	r.add(key, fmt.Sprintf("must be %s, not %s", kindName(t), got), hint)
@@ -176,6 +185,8 @@ func kindName(t reflect.Type) string {
 		return "a section"
 	case t.Kind() == reflect.Slice:
 		return "a list"
+	case t.Kind() == reflect.Float64:
+		return "a number"
 	}
 	return "a whole number"
 }

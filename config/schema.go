@@ -24,6 +24,10 @@ func fields(t reflect.Type) []field {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name := f.Tag.Get("mapstructure")
+		if name == ",squash" { // its keys stand among the others
+			out = append(out, fields(f.Type)...)
+			continue
+		}
 		if name == "" { // policy.Rule has no tags; mapstructure ignores case
 			name = strings.ToLower(f.Name)
 		}

@@ -26,6 +26,61 @@ const (
 	EngineDemo     Engine = "demo"     // the stand-in in our own binary
 )
 
+// Runtime says what model servers run in.
+type Runtime string
+
+// The runtimes. Auto takes the first of the others that is there.
+const (
+	RuntimeAuto    Runtime = "auto"
+	RuntimeDocker  Runtime = "docker"
+	RuntimePodman  Runtime = "podman"
+	RuntimeProcess Runtime = "process" // namespaces of our own; no engine is needed
+)
+
+// Hardware names a preset of images, devices and flags.
+type Hardware string
+
+// The presets.
+const (
+	HardwareStrixHalo Hardware = "strix-halo"
+	HardwareCUDA      Hardware = "cuda"
+	HardwareCPU       Hardware = "cpu"
+)
+
+// Pull says how weights are fetched.
+type Pull string
+
+// The two ways. PullDirect gives up the promise that a pull is recorded.
+const (
+	PullProxy  Pull = "proxy"  // through the gateway, to the hub alone
+	PullDirect Pull = "direct" // with the network of the machine that has the weights
+)
+
+// Idle is how long a server may be without requests before it ends. Zero says
+// nothing; NeverIdle, that it never ends by itself.
+type Idle time.Duration
+
+// NeverIdle is "never".
+const NeverIdle Idle = -1
+
+// UnmarshalText reads "30m", "2h" or "never".
+func (i *Idle) UnmarshalText(text []byte) error {
+	s := string(text)
+	if s == "never" {
+		*i = NeverIdle
+		return nil
+	}
+	units := map[byte]time.Duration{'m': time.Minute, 'h': time.Hour}
+	if len(s) > 1 {
+		n, err := strconv.ParseUint(s[:len(s)-1], 10, 16)
+		if unit, ok := units[s[len(s)-1]]; ok && err == nil && n > 0 {
+			*i = Idle(time.Duration(n) * unit)
+			return nil
+		}
+	}
+	return errors.New(`not a time span; write for example 30m, 2h or never`)
+}
+
 // OnFailure says what happens to attempts that cannot be recorded.
 type OnFailure string
 

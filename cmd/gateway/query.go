@@ -90,6 +90,7 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	}
 	for _, sb := range s.Sandboxes {
 		fmt.Fprintf(w, "%-9s %s\n", "sandbox", sandboxLine(sb, now))
+		fmt.Fprintf(w, "%-9s %s\n", "", usageLine(sb))
 	}
 	if len(s.Sandboxes) == 0 {
 		_, err := fmt.Fprintf(w, "%-9s none\n", "sandbox")
@@ -105,6 +106,15 @@ func sandboxLine(s sandbox.State, now time.Time) string {
 	}
 	return fmt.Sprintf("%s %s for %s: %s with %s at %s (network of this server: %s), project %s",
 		s.Sandbox, s.Phase, age(now, s.Since), s.Agent, s.Model, s.Upstream, network, audit.Printable(s.Project))
+}
+
+// usageLine says what a sandbox had of its model, and where that is served too.
+func usageLine(s sandbox.State) string {
+	line := s.Usage.String()
+	for i, p := range s.Upstream.Spare {
+		line += []string{"; served too at ", ", "}[min(i, 1)] + p.String()
+	}
+	return line
 }
 
 func age(now, since time.Time) string { return now.Sub(since).Round(time.Second).String() }

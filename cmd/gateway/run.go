@@ -125,6 +125,9 @@ func (g *gateway) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer unlock()
+	if err := clearPulls(g.paths.Pulls()); err != nil {
+		return err
+	}
 	if g.audit, err = audit.Open(g.paths.Audit(), audit.Options{}); err != nil {
 		return err
 	}

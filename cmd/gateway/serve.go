@@ -26,10 +26,18 @@ func (g *gateway) serveSandbox(ctx context.Context, s sandbox.Plugged) error {
 	}
 	log := g.log.With("sandbox", s.Sandbox)
 	subject := s.Registration.Subject
+	recordUse := func(e audit.Event) error {
+		err := record(e)
+		if err == nil {
+			s.Meter.Add(e)
+		}
+		return err
+	}
+	up := g.newUpstream(s)
 	model := &proxy.Model{
-		Subject: subject, Record: record, Log: log, Endpoints: s.Endpoints,
-		ModelName: s.Upstream.Name, Aliases: s.Upstream.Aliases, Where: s.Upstream.String(), UpstreamToken: s.Upstream.Token,
-		Dial: func(ctx context.Context) (net.Conn, error) { return g.dialUpstream(ctx, s.Upstream) },
+		Subject: subject, Record: recordUse, Log: log, Endpoints: s.Endpoints,
+		ModelName: s.Upstream.Name, Aliases: s.Upstream.Aliases, UpstreamToken: s.Upstream.Token,
+		Dial: up.Dial, DialEach: len(s.Upstream.Spare) > 0, Where: up.Where, Trouble: up.Trouble,
 	}
 	forward := &proxy.Forward{Subject: subject, Policy: g.policy.Load, Dial: g.dialAllowed, Record: record, Log: log}
 	intercept := &proxy.Intercept{Subject: subject, Record: record, Log: log}
@@ -63,13 +71,13 @@ func (g *gateway) dialAllowed(ctx context.Context, host string, port uint16) (ne
 	return d.Dial(ctx, host, port)
 }
 
-// dialUpstream connects to a model server, here or on a GPU host.
-func (g *gateway) dialUpstream(ctx context.Context, u sandbox.Upstream) (net.Conn, error) {
-	if u.Host != "" {
-		return g.hosts.dial(ctx, u.Host, u.Network, u.Address)
+// dialPlace connects to a model server, here or on a GPU host.
+func (g *gateway) dialPlace(ctx context.Context, p sandbox.Place) (net.Conn, error) {
+	if p.Host != "" {
+		return g.hosts.dial(ctx, p.Host, p.Network, p.Address)
 	}
 	d := &net.Dialer{Timeout: 10 * time.Second}
-	return d.DialContext(ctx, u.Network, u.Address)
+	return d.DialContext(ctx, p.Network, p.Address)
 }
 
 func (g *gateway) handlers(wallToken string) control.Handlers {
@@ -82,6 +90,7 @@ func (g *gateway) handlers(wallToken string) control.Handlers {
 		Watch:      g.hub.Watch,
 		SetHost:    g.hosts.set,
 		CheckModel: g.checkModel,
+		Pull:       g.pull,
 		Reload:     g.reload,
 		Down:       g.stop,
 	}

@@ -42,7 +42,8 @@ func TestHangupReadsThePolicyAgain(t *testing.T) {
 	signal.Notify(spare, syscall.SIGHUP) // for good: one that comes early or late must not end the tests
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	write := func(text string) {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		// Whole or not at all: a late signal may have it read at any time.
+		if err := errors.Join(os.WriteFile(file+".new", []byte(text), 0o600), os.Rename(file+".new", file)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -192,12 +193,12 @@ func TestModelCheck(t *testing.T) {
 		{"wrong token", paths{"/health": say(200, ""), "/v1/models": needsToken}, "wrong", "it answered 401 Unauthorized to /v1/models; is models.token right?", ""},
 		{"right token", paths{"/health": say(200, ""), "/v1/models": needsToken}, "right", "", ""},
 	} {
-		check := askModel(t.Context(), sandbox.Upstream{Token: test.token}, answers(t, test.paths))
+		check := askPlace(t.Context(), newAsker(test.token, answers(t, test.paths)))
 		if check.Error != test.want || check.OK != (test.want == "") || strings.Join(check.Models, " ") != test.names {
 			t.Errorf("%s: %+v", test.name, check)
 		}
 	}
-	down := askModel(t.Context(), sandbox.Upstream{}, func(context.Context) (net.Conn, error) { return nil, errors.New("the way is closed") })
+	down := askPlace(t.Context(), newAsker("", func(context.Context) (net.Conn, error) { return nil, errors.New("the way is closed") }))
 	if down.OK || down.Error != "the way is closed" {
 		t.Errorf("down: %+v", down)
 	}

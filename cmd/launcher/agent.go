@@ -29,6 +29,9 @@ func (s *session) projectMounts() ([]containers.Bind, error) {
 	for _, path := range s.caller.paths.Protected() {
 		policy.Protected = append(policy.Protected, containers.Protected{Path: path, What: "Sallyport's own"})
 	}
+	for _, path := range s.options.ownFolders(s.config, s.caller) {
+		policy.Protected = append(policy.Protected, containers.Protected{Path: path, What: "the model servers'"})
+	}
 	policy.Protected = append(policy.Protected, containers.Protected{Path: s.engine.Socket(), What: "the Docker engine's socket"})
 	policy.Protected = append(policy.Protected, containers.Protected{Path: filepath.Join(s.caller.home, ".ssh"), What: "SSH keys"})
 	if s.config.Path != "" {
@@ -71,6 +74,9 @@ func (s *session) agentImage(ctx context.Context) (string, error) {
 		return s.request.image, nil
 	}
 	image, err := s.options.buildAgent(ctx, s.engine, s.config, s.caller, s.progress)
+	if err == nil && !s.model.StandIn() {
+		image, _, err = buildModelImage(ctx, s.engine, s.config, image, s.model.Profile)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -56,6 +56,7 @@ func (s *session) runAgent(ctx context.Context, spec containers.AgentSpec, profi
 	}
 	ctx = context.WithoutCancel(ctx)
 	s.tellChanges(before, s.takeSnapshot(ctx))
+	s.rememberSpeed(ctx)
 	// The sandbox's end completes its record, which the summary reads.
 	if unregisterErr := s.unregister(ctx); unregisterErr != nil {
 		s.progress.warn("%v", unregisterErr)

@@ -41,13 +41,7 @@ func (s *session) startGateway(ctx context.Context) (status control.Status, star
 		return status, false, fmt.Errorf("the gateway's log: %w", err)
 	}
 	defer log.Close()
-	args := []string{"run"}
-	if s.options.configFile != "" {
-		args = append(args, "--config", s.options.configFile)
-	}
-	if s.caller.root {
-		args = append(args, "--as", fmt.Sprintf("%d:%d", s.caller.uid, s.caller.gid))
-	}
+	args := s.gatewayArgs()
 	at, err := log.Seek(0, io.SeekEnd)
 	if err != nil {
 		return status, false, fmt.Errorf("look at the gateway's log: %w", err)
@@ -71,6 +65,18 @@ func (s *session) startGateway(ctx context.Context) (status control.Status, star
 		}
 		return status, err == nil, err
 	}
+}
+
+// gatewayArgs are the arguments that the gateway is started with.
+func (s *session) gatewayArgs() []string {
+	args := []string{"run"}
+	if s.options.configFile != "" {
+		args = append(args, "--config", s.options.configFile)
+	}
+	if s.caller.root {
+		args = append(args, "--as", fmt.Sprintf("%d:%d", s.caller.uid, s.caller.gid))
+	}
+	return args
 }
 
 // awaitGateway waits until a gateway answers or cmd has ended.

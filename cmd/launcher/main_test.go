@@ -94,7 +94,9 @@ func TestEngineScripts(t *testing.T) {
 }
 
 // runScripts works in a folder of root, whose path must be short: sockets lie in it.
-func runScripts(t *testing.T, dir, root string) {
+func runScripts(t *testing.T, dir, root string) { runScriptsWith(t, dir, root, setUpScript) }
+
+func runScriptsWith(t *testing.T, dir, root string, setUp func(*testscript.Env) error) {
 	work, err := os.MkdirTemp(root, "s")
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +107,7 @@ func runScripts(t *testing.T, dir, root string) {
 	}
 	testscript.RunT(oneByOne{t}, testscript.Params{
 		Dir: dir, WorkdirRoot: work, RequireExplicitExec: true, RequireUniqueNames: true,
-		Setup: setUpScript,
+		Setup: setUp,
 		Condition: func(name string) (bool, error) {
 			if name == "root" {
 				return os.Geteuid() == 0, nil
@@ -115,6 +117,7 @@ func runScripts(t *testing.T, dir, root string) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": exitsWith, "await": await, "own": own, "sig": sendSignal, "engine": engineSays,
 			"fifo": makeFIFO, "hear": hear, "left": left, "stopall": stopAll,
+			"closedport": closedPort, "weights": weights, "vllmimage": vllmImage,
 		},
 	})
 }
@@ -268,6 +271,8 @@ func engineSays(ts *testscript.TestScript, _ bool, args []string) {
 			_ = json.NewEncoder(w).Encode(version)
 		case strings.HasSuffix(r.URL.Path, "/info"):
 			_ = json.NewEncoder(w).Encode(info)
+		case r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/images/") && !strings.HasSuffix(r.URL.Path, "/images/json"):
+			http.Error(w, `{"message": "no such image"}`, http.StatusNotFound)
 		case r.Method != http.MethodGet:
 			_ = os.WriteFile(made, []byte(r.Method+" "+r.URL.Path+"\n"), 0o666)
 			w.WriteHeader(http.StatusTeapot)

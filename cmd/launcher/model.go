@@ -1,74 +1,136 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"net"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/config"
-	"github.com/sallyport/sallyport/containers"
 	"github.com/sallyport/sallyport/models"
 	"github.com/sallyport/sallyport/sandbox"
-	"github.com/sallyport/sallyport/tunnel"
 	"github.com/spf13/cobra"
 )
 
-// model is the model of a session and the way to it.
+// model is a model that the user named, and where it is served.
 type model struct {
 	models.Profile
-	Upstream sandbox.Upstream
-	ssh      string // destination of its GPU host; empty: this machine
+	Upstream sandbox.Upstream // the way to it; of a server of ours, its places are not known yet
+	places   []string         // names of hosts, the first choice first; "" is this machine
+	pull     config.Pull
+	listed   bool // it is in the configuration
 }
 
-// findModel looks a name up in the configuration and among the known models.
+// ours says that its server is one that we start and stop.
+func (m model) ours() bool { return m.Controlled() && !m.StandIn() }
+
+// server is the name of its server, as folders and containers are called.
+func (m model) server() string { return strings.ToLower(m.Name) }
+
+// at says whether the model is served on a host ("": this machine).
+func (m model) at(host string) bool { return slices.Contains(m.places, host) }
+
+// findModel looks a name up in the configuration and among the known models,
+// which run on this machine unless the configuration says otherwise.
 func findModel(cfg *config.Config, name string) (model, error) {
 	for _, entry := range cfg.Models {
-		if strings.EqualFold(entry.Name, name) || slices.ContainsFunc(entry.Aliases, func(a string) bool { return strings.EqualFold(a, name) }) {
-			return configured(cfg, entry)
+		if isNamed(name, entry.Name, entry.Aliases) {
+			return configured(entry)
 		}
 	}
 	known, ok := models.Resolve(name)
-	switch {
-	case ok && known.StandIn():
-		return model{Profile: known, Upstream: sandbox.Upstream{Name: known.Served, Network: "unix", Controlled: true}}, nil
-	case ok:
-		return model{}, fmt.Errorf("model %q is not in your configuration; hint: add it to models, with the endpoint of its server (see config.example.yaml)", name)
-	}
-	return model{}, fmt.Errorf("there is no model %q; hint: %s", name, strings.Join(modelNames(cfg), ", "))
-}
-
-func configured(cfg *config.Config, entry config.Model) (model, error) {
-	known, _ := models.Resolve(entry.Name)
-	if entry.Model != "" {
-		if byWeights, ok := models.Resolve(entry.Model); ok {
-			known = byWeights
+	for _, entry := range cfg.Models { // the same model by a name of ours
+		if ok && base(entry).Name == known.Name {
+			return configured(entry)
 		}
 	}
-	m := model{Profile: models.Merge(known, models.Override{Name: entry.Name, Aliases: entry.Aliases, Model: entry.Model,
-		MaxContext: entry.Context, Engine: models.Engine(entry.Engine), Endpoint: entry.Endpoint.String()})}
+	switch {
+	case !ok:
+		return model{}, fmt.Errorf("there is no model %q; hint: %s", name, strings.Join(modelNames(cfg), ", "))
+	case known.StandIn():
+		return model{Profile: known, places: []string{""}, Upstream: sandbox.Upstream{Name: known.Served, Network: "unix", Controlled: true}}, nil
+	}
+	return withUpstream(model{Profile: known, places: []string{""}, pull: config.PullProxy}, config.Model{})
+}
+
+func isNamed(name, main string, aliases []string) bool {
+	return strings.EqualFold(main, name) || slices.ContainsFunc(aliases, func(a string) bool { return strings.EqualFold(a, name) })
+}
+
+func configured(entry config.Model) (model, error) {
+	m := model{Profile: merge(entry), places: entry.Places(), pull: entry.Pull, listed: true}
+	if m.pull == "" {
+		m.pull = config.PullProxy
+	}
+	switch {
+	case m.Endpoint != "" || m.StandIn():
+	case m.Engine == "" || m.Weights().Repo == "":
+		return model{}, fmt.Errorf("model %q is none that is known, so it has to be said what serves it; hint: set engine and model (for llama.cpp also file), or the endpoint of a server that runs; known are %s",
+			entry.Name, strings.Join(knownNames(), ", "))
+	}
+	return withUpstream(m, entry)
+}
+
+// base is the known model that an entry is about; the zero Profile: none.
+func base(entry config.Model) models.Profile {
+	known, _ := models.Resolve(entry.Name)
+	if byWeights, ok := models.Resolve(entry.Model); entry.Model != "" && ok {
+		known = byWeights
+	}
+	return known
+}
+
+// merge is a known model with what the configuration says about it.
+func merge(entry config.Model) models.Profile {
+	p := models.Merge(base(entry), models.Override{Name: entry.Name, Aliases: entry.Aliases, Model: entry.Model, Served: entry.Served,
+		MaxContext: entry.Context, Engine: models.Engine(entry.Engine), Endpoint: entry.Endpoint.String(), Revision: entry.Revision,
+		File: entry.File, Image: entry.Image, Args: entry.Args, Env: entry.Env, GPUMemory: entry.GPUMemory, MaxSeqs: entry.MaxSeqs,
+		IdleStop: max(0, time.Duration(entry.IdleStop))})
+	if entry.IdleStop == config.NeverIdle {
+		p.IdleStop = 0
+	}
+	return p
+}
+
+// withUpstream adds the way to the model's server, as far as it is known.
+func withUpstream(m model, entry config.Model) (model, error) {
+	m.Upstream = sandbox.Upstream{Name: m.Served, Aliases: append([]string{m.Name}, m.Aliases...), Token: string(entry.Token), Controlled: m.ours()}
 	if m.Endpoint == "" {
-		return model{}, fmt.Errorf("model %q has no endpoint; hint: start its server (vllm serve … --uds PATH, without a network) and set endpoint: unix://PATH", entry.Name)
+		m.Upstream.Host, m.Upstream.Network = m.places[0], "unix"
+		return m, nil
 	}
 	address, err := models.ParseEndpoint(m.Endpoint)
 	if err != nil {
 		return model{}, err
 	}
-	m.Upstream = sandbox.Upstream{Name: m.Served, Aliases: append([]string{m.Name}, m.Aliases...), Host: entry.Host,
-		Network: address.Network, Address: address.Addr, Token: string(entry.Token)}
-	for _, host := range cfg.Hosts {
-		if host.Name == entry.Host {
-			m.ssh = host.SSH
-			if m.ssh == "" {
-				m.ssh = host.Name
-			}
+	for i, host := range m.places {
+		at := sandbox.Place{Host: host, Network: address.Network, Address: address.Addr}
+		if i > 0 {
+			m.Upstream.Spare = append(m.Upstream.Spare, at)
+			continue
 		}
+		m.Upstream.Host, m.Upstream.Network, m.Upstream.Address = at.Host, at.Network, at.Address
 	}
 	return m, nil
+}
+
+// profileOf is a model as the configuration and the known models describe it.
+func profileOf(cfg *config.Config, name string) (models.Profile, error) {
+	m, err := findModel(cfg, name)
+	return m.Profile, err
+}
+
+// allModels are the stand-in, what the configuration lists, and the known models
+// besides. What is wrong with one is left to whoever names it.
+func allModels(cfg *config.Config) []model {
+	var list []model
+	for _, name := range append(modelNames(cfg), knownNames()...) {
+		m, err := findModel(cfg, name)
+		if err == nil && !slices.ContainsFunc(list, func(o model) bool { return o.Name == m.Name }) {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 func modelNames(cfg *config.Config) []string {
@@ -79,119 +141,63 @@ func modelNames(cfg *config.Config) []string {
 	return names
 }
 
-// completeModels completes the model's name in the shell.
+// knownNames are the known models that a server can be started for.
+func knownNames() []string {
+	var names []string
+	for _, p := range models.All() {
+		if !p.StandIn() {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// completeModels completes the name of a model that an agent can have.
 func (o *options) completeModels(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	at := 0
 	if cmd.Name() == "run" { // behind the image
 		at = 1
 	}
+	return o.complete(len(args) == at, func(model) bool { return true })
+}
+
+// completeServers completes the name of a model whose server is ours.
+func (o *options) completeServers(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return o.complete(len(args) == 0, model.ours)
+}
+
+// completeStop completes what can be stopped.
+func (o *options) completeStop(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return o.complete(true, model.ours)
+}
+
+func (o *options) complete(here bool, fits func(model) bool) ([]string, cobra.ShellCompDirective) {
 	c, err := o.caller()
-	if err != nil || len(args) != at {
+	if err != nil || !here {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	cfg, err := o.loadConfig(c)
 	if err != nil {
-		return []string{"demo"}, cobra.ShellCompDirectiveNoFileComp
+		cfg = &config.Config{}
 	}
-	return modelNames(cfg), cobra.ShellCompDirectiveNoFileComp
+	var names []string
+	for _, m := range allModels(cfg) {
+		if fits(m) {
+			names = append(names, m.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// reachModel starts the demo's stand-in, or hands the GPU host over, and asks the
-// gateway whether the server answers.
-func (s *session) reachModel(ctx context.Context) error {
-	switch {
-	case s.model.StandIn():
-		if err := s.startDemo(ctx); err != nil {
-			return err
-		}
-	case s.model.ssh != "":
-		if err := s.resolveHost(ctx); err != nil {
-			return err
+// completeHosts completes the name of a host of the configuration.
+func (o *options) completeHosts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	names := []string{localName}
+	if c, err := o.caller(); err == nil {
+		if cfg, err := o.loadConfig(c); err == nil {
+			for _, h := range cfg.Hosts {
+				names = append(names, h.Name)
+			}
 		}
 	}
-	check, err := s.client.CheckModel(ctx, s.model.Upstream)
-	if err != nil {
-		return err
-	}
-	if !check.OK {
-		return fmt.Errorf("the model server at %s is not ready: %s\nhint: is it running, and is models.endpoint right? gateway status shows the way to it", s.model.Upstream, audit.Printable(check.Error))
-	}
-	if len(check.Models) > 0 && !slices.Contains(check.Models, s.model.Upstream.Name) {
-		s.progress.warn("the model server calls its models %s, not %s; hint: set models.model in the configuration",
-			strings.Join(check.Models, ", "), s.model.Upstream.Name)
-	}
-	network := "without a network"
-	if !s.model.Upstream.Controlled {
-		network = "network of this server: not controlled"
-	}
-	s.progress.done("model", "%s at %s, %s", s.model.Name, s.model.Upstream, network)
-	return nil
-}
-
-// startDemo starts the stand-in model in a container without a network.
-func (s *session) startDemo(ctx context.Context) error {
-	folder := s.modelSocketFolder()
-	s.undo = append(s.undo, func(context.Context) error { return s.caller.removeFolder(folder) })
-	if err := s.caller.makeFolder(folder); err != nil {
-		return err
-	}
-	target, stop, err := startTarget(ctx)
-	if err != nil {
-		return err
-	}
-	s.target = target
-	s.undo = append(s.undo, func(context.Context) error { return stop() })
-	id, err := s.startHelper(ctx, containers.HelperSpec{
-		Name: "sallyport-demo-" + s.id, Cmd: []string{"demo-model", "--host-listener", target.Address()},
-		Binds:  []containers.Bind{{Source: folder, Target: modelFolderInside}},
-		Labels: s.labels(containers.RoleModel),
-	})
-	if err != nil {
-		return err
-	}
-	s.undo = append(s.undo, func(ctx context.Context) error { return s.engine.Remove(ctx, id) })
-	s.model.Upstream.Address = filepath.Join(folder, "model.sock")
-	if err := s.awaitSocket(ctx, s.model.Upstream.Address, id); err != nil {
-		return fmt.Errorf("the stand-in model did not start: %w%s", err, s.lastLines(ctx, id))
-	}
-	return nil
-}
-
-// awaitSocket waits until a server in a container listens on a unix socket.
-func (s *session) awaitSocket(ctx context.Context, path, container string) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	dialer := &net.Dialer{}
-	for {
-		c, err := dialer.DialContext(ctx, "unix", path)
-		if err == nil {
-			return c.Close()
-		}
-		if state, err := s.engine.State(ctx, container); err == nil && !state.Running {
-			return fmt.Errorf("it ended with exit code %d", state.ExitCode)
-		}
-		select {
-		case <-time.After(10 * time.Millisecond): // nothing tells when a socket begins to listen
-		case <-ctx.Done():
-			return fmt.Errorf("it does not listen: %w", ctx.Err())
-		}
-	}
-}
-
-// resolveHost reads the user's SSH settings, asks for passphrases, and hands the
-// host to the gateway.
-func (s *session) resolveHost(ctx context.Context) error {
-	var files []string
-	if s.config.SSH.Config != "" {
-		files = []string{s.config.SSH.Config}
-	}
-	host, err := tunnel.Resolve(ctx, s.model.ssh, tunnel.Options{Home: s.caller.ownHome, ConfigFiles: files,
-		AgentSock:  s.options.getenv("SSH_AUTH_SOCK"),
-		Passphrase: func(path string) ([]byte, error) { return askPassphrase(ctx, path) }})
-	if err != nil {
-		return fmt.Errorf("GPU host %s: %w", s.model.Upstream.Host, err)
-	}
-	host.Name = s.model.Upstream.Host
-	s.host = &host
-	return s.client.SetHost(ctx, host)
+	return names, cobra.ShellCompDirectiveNoFileComp
 }

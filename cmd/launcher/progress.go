@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// progress says on stderr what is being done, a line per step.
+// progress says on stderr what is being done, a line per step. Whatever it is
+// handed, a terminal obeys nothing of it.
 type progress struct {
 	w      io.Writer
 	quiet  bool
@@ -39,7 +40,7 @@ func (p *progress) done(name, format string, args ...any) {
 	if p.colour {
 		mark = "\x1b[32m✓\x1b[0m"
 	}
-	fmt.Fprintf(p.w, "%s %-9s %s (%s)\n", mark, name, fmt.Sprintf(format, args...), took.Round(time.Millisecond))
+	fmt.Fprintf(p.w, "%s %-9s %s (%s)\n", mark, name, printable(fmt.Sprintf(format, args...)), took.Round(time.Millisecond))
 }
 
 // note says something between steps.
@@ -47,10 +48,10 @@ func (p *progress) note(format string, args ...any) {
 	if p.quiet {
 		return
 	}
-	fmt.Fprintf(p.w, "   "+format+"\n", args...)
+	fmt.Fprintf(p.w, "   %s\n", printable(fmt.Sprintf(format, args...)))
 }
 
 // warn says what the user must know, --quiet or not.
 func (p *progress) warn(format string, args ...any) {
-	fmt.Fprintf(p.w, "launcher: "+format+"\n", args...)
+	fmt.Fprintf(p.w, "launcher: %s\n", printable(fmt.Sprintf(format, args...)))
 }

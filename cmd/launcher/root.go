@@ -75,7 +75,7 @@ func run(ctx context.Context, p process) int {
 		err = errInterrupted
 	}
 	if err != nil && (!errors.As(err, &exit) || exit.err != nil) {
-		fmt.Fprintf(p.stderr, "launcher: %v\n", err)
+		fmt.Fprintf(p.stderr, "launcher: %s\n", printable(err.Error()))
 	}
 	return code
 }
@@ -103,6 +103,7 @@ type options struct {
 	configFile  string
 	unsafeMount bool
 	quiet       bool
+	dryRun      bool
 }
 
 func newRoot(p process) *cobra.Command {
@@ -112,9 +113,15 @@ func newRoot(p process) *cobra.Command {
 		Short: "Run a coding agent that can reach your own model and nothing else",
 		Long: `launcher runs a coding agent in the current folder, in a container whose one way
 out is the model that you host. Whatever else it tries to reach is refused, explained
-and recorded: see "gateway audit".`,
+and recorded: see "gateway audit". "launcher init" writes a configuration, "launcher
+doctor" tries it, "pull" downloads a model's weights, and "serve" starts its server.`,
 		Example: `  launcher claude demo               no GPU yet: a scripted stand-in for a model
   launcher claude gpt-oss            Claude Code on your own gpt-oss
+  launcher init                      a configuration for your GPU machine, by a few questions
+  launcher doctor                    whether all is as it must be, and what to do if not
+  launcher models                    what there is, and where its weights are
+  launcher pull gpt-oss              download weights, recorded, the only way out that a model gets
+  launcher serve gpt-oss             start its server without a network, and show it loading
   launcher claude gpt-oss -- -p "fix the failing test"
   launcher shell gpt-oss             the same sandbox with a shell, for the doubtful`,
 		Version:       version(),
@@ -130,8 +137,15 @@ and recorded: see "gateway audit".`,
 	flags.StringVar(&o.configFile, "config", "", "configuration `file` (default: config.yaml in the user's config folder)")
 	flags.BoolVar(&o.unsafeMount, "unsafe-mount", false, "mount the current folder even where that is refused; it is recorded")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no summary")
-	root.AddCommand(newClaudeCommand(o), newShellCommand(o), newRunCommand(o), newBuildCommand(o), newStatusCommand(o), newStopCommand(o))
+	root.AddCommand(newClaudeCommand(o), newShellCommand(o), newRunCommand(o), newModelsCommand(o), newPullCommand(o), newServeCommand(o),
+		newLogsCommand(o), newStatusCommand(o), newStopCommand(o), newBuildCommand(o), newInitCommand(o), newDoctorCommand(o))
 	return root
+}
+
+// dryFlag adds --dry-run to a command that obeys it.
+func (o *options) dryFlag(c *cobra.Command) *cobra.Command {
+	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "print what would be done, and do nothing")
+	return c
 }
 
 // noArgs is cobra.NoArgs with our exit code and a hint.
@@ -170,11 +184,12 @@ func needArgs(least int, what string) cobra.PositionalArgs {
 }
 
 func newClaudeCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	return o.dryFlag(&cobra.Command{
 		Use:   "claude MODEL [-- claude's own arguments]",
 		Short: "Run Claude Code in the current folder, on your model",
 		Long: `Run Claude Code in the current folder, on your model. MODEL is a name from your
-configuration, or "demo". What stands behind -- goes to Claude Code as it is; its exit
+configuration, or "demo"; its server is started unless it runs, and outlives this
+session (launcher stop MODEL ends it). What stands behind -- goes to Claude Code as it is; its exit
 code is the launcher's. Its home (sessions, settings) is kept per project.`,
 		Example: `  launcher claude gpt-oss
   launcher claude gpt-oss -- --continue
@@ -184,11 +199,11 @@ code is the launcher's. Its home (sessions, settings) is kept per project.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.runSession(c.Context(), request{agent: "claude", model: args[0], args: args[1:]})
 		},
-	}
+	})
 }
 
 func newShellCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	return o.dryFlag(&cobra.Command{
 		Use:   "shell MODEL [-- command]",
 		Short: "Open a shell in the same sandbox, to look around",
 		Long: `Open a shell in the sandbox that Claude Code would get, with busybox and the probe
@@ -200,11 +215,11 @@ func newShellCommand(o *options) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.runSession(c.Context(), request{agent: "shell", model: args[0], args: args[1:]})
 		},
-	}
+	})
 }
 
 func newRunCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	return o.dryFlag(&cobra.Command{
 		Use:   "run IMAGE MODEL [-- command]",
 		Short: "Run any image in the same sandbox",
 		Long: `Run any image of this machine in the same sandbox. Its command is what stands behind
@@ -215,5 +230,5 @@ func newRunCommand(o *options) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.runSession(c.Context(), request{agent: "run", image: args[0], model: args[1], args: args[2:]})
 		},
-	}
+	})
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/containers"
 	"github.com/sallyport/sallyport/control"
-	"github.com/sallyport/sallyport/terminal"
 	"github.com/sallyport/sallyport/tunnel"
 )
 
@@ -40,11 +39,12 @@ type session struct {
 	helper   string // image
 	holder   string // id of its container; empty: none yet
 	model    model
-	host     *tunnel.Host // the model's GPU host; nil: this machine
-	target   *target      // the demo's listener on this host; nil: not the demo
-	unsafe   string       // why the project should not have been mounted; empty: it may be
-	ipv6     bool         // the sandbox has IPv6
-	watch    []string     // paths that git on this machine obeys
+	sites    *sites
+	hosts    []tunnel.Host // GPU hosts that the gateway was told of
+	target   *target       // the demo's listener on this host; nil: not the demo
+	unsafe   string        // why the project should not have been mounted; empty: it may be
+	ipv6     bool          // the sandbox has IPv6
+	watch    []string      // paths that git on this machine obeys
 	undo     []func(context.Context) error
 }
 
@@ -66,6 +66,9 @@ func (o *options) runSession(ctx context.Context, r request) error {
 		return err
 	}
 	defer s.engine.Close()
+	if o.dryRun {
+		return s.planSession(ctx)
+	}
 	code, err := s.run(ctx)
 	if err != nil {
 		return err
@@ -85,12 +88,8 @@ func (o *options) newSession(ctx context.Context, r request) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	colour := false
-	if f, ok := o.stderr.(*os.File); ok {
-		colour = terminal.Colours(o.environ, f)
-	}
 	s := &session{options: o, request: r, caller: c, config: cfg, client: control.NewClient(c.paths.ControlSocket()),
-		progress: newProgress(o.stderr, o.quiet, colour), token: rand.Text() + rand.Text()}
+		progress: o.newProgress(), sites: o.newSites(cfg, c, true), token: rand.Text() + rand.Text()}
 	if s.model, err = findModel(cfg, r.model); err != nil {
 		return nil, usage(err)
 	}
@@ -218,6 +217,7 @@ func (s *session) prepare(ctx context.Context) error {
 	if err := s.startWall(ctx, s.isCurrent); err != nil {
 		return err
 	}
+	defer s.sites.closeAll() // the gateway has connections of its own
 	return s.reachModel(ctx)
 }
 
@@ -228,10 +228,10 @@ func (s *session) checkBinary(status control.Status) error {
 		return fmt.Errorf("read the gateway's binary: %w", err)
 	}
 	if status.Binary != installed {
-		s.progress.note("the running gateway is of another version; gateway down --force, and the next launcher starts this one")
+		s.progress.note("the running gateway is of another version; hint: gateway down --force, and the next launcher starts this one")
 	}
 	if status.Config != s.config.Path && !s.caller.root {
-		s.progress.warn("the running gateway's rules are those of %s, not of %s; hint: gateway down, and start again", orDefaults(status.Config), orDefaults(s.config.Path))
+		s.progress.warn("the running gateway's rules are those of %s, not of %s; hint: gateway down --force, and start again", orDefaults(status.Config), orDefaults(s.config.Path))
 	}
 	return nil
 }

@@ -7,9 +7,11 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/config"
@@ -60,18 +62,29 @@ func TestFindModel(t *testing.T) {
 			{Name: "gpt-oss", Aliases: []string{"oss"}, Host: "strix", Endpoint: at("/m.sock"), Token: "secret"},
 			{Name: "mine", Model: "Me/Mine-7B", Host: "bare", Endpoint: at("/m.sock")},
 			{Name: "local", Endpoint: at("/m.sock")},
+			{Name: "two", Endpoint: at("/m.sock"), Hosts: []string{"bare", "strix"}},
+			{Name: "qwen3-next", Hosts: []string{"strix", "bare"}, Context: 4096, IdleStop: config.NeverIdle},
+			{Name: "Own", Engine: config.EngineVLLM, Model: "org/own", IdleStop: config.Idle(time.Hour)},
 			{Name: "nowhere"},
+			{Name: "no-weights", Engine: config.EngineLlamaCpp},
 		},
 	}
-	for _, test := range []struct{ name, served, ssh, err string }{
-		{"gpt-oss", "openai/gpt-oss-120b", "me@strix.example", ""},
-		{"OSS", "openai/gpt-oss-120b", "me@strix.example", ""},
-		{"mine", "Me/Mine-7B", "bare", ""},
-		{"local", "", "", ""},
-		{"demo", "demo", "", ""},
-		{"nowhere", "", "", "has no endpoint; hint: "},
-		{"other", "", "", `there is no model "other"; hint: demo, gpt-oss, mine, local, nowhere`},
-		{"", "", "", "there is no model"},
+	const nobodyKnows = "is none that is known, so it has to be said what serves it; hint: "
+	for _, test := range []struct{ name, is, served, at, err string }{
+		{"gpt-oss", "gpt-oss", "openai/gpt-oss-120b", "strix (unix:///m.sock)", ""},
+		{"OSS", "gpt-oss", "openai/gpt-oss-120b", "strix (unix:///m.sock)", ""},
+		{"gpt-oss-120b", "gpt-oss", "openai/gpt-oss-120b", "strix (unix:///m.sock)", ""}, // the same model by a name of ours
+		{"mine", "mine", "Me/Mine-7B", "bare (unix:///m.sock)", ""},
+		{"local", "local", "", "unix:///m.sock", ""},
+		{"two", "two", "", "bare (unix:///m.sock) strix (unix:///m.sock)", ""},
+		{"demo", "demo", "demo", "unix://", ""},
+		{"qwen3-next", "qwen3-next", "", "strix (unix://)", ""},
+		{"own", "Own", "", "unix://", ""},
+		{"gpt-oss-20b", "gpt-oss-20b", "", "unix://", ""}, // known, and not in the configuration
+		{"nowhere", "", "", "", nobodyKnows},
+		{"no-weights", "", "", "", nobodyKnows},
+		{"other", "", "", "", `there is no model "other"; hint: demo, gpt-oss, mine, local, two, qwen3-next, Own, nowhere, no-weights`},
+		{"", "", "", "", "there is no model"},
 	} {
 		m, err := findModel(cfg, test.name)
 		if test.err != "" {
@@ -80,15 +93,60 @@ func TestFindModel(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || test.served != "" && m.Upstream.Name != test.served || m.ssh != test.ssh {
+		var places []string
+		for _, p := range m.Upstream.Places() {
+			places = append(places, p.String())
+		}
+		if err != nil || m.Name != test.is || test.served != "" && m.Upstream.Name != test.served || strings.Join(places, " ") != test.at {
 			t.Errorf("%s: %+v, %v", test.name, m, err)
 		}
-		if m.Upstream.Controlled != (test.name == "demo") {
-			t.Errorf("%s: controlled %t", test.name, m.Upstream.Controlled)
+		if controlled := m.Endpoint == ""; m.Upstream.Controlled != controlled || m.ours() != (controlled && test.is != "demo") {
+			t.Errorf("%s: controlled %t, ours %t", test.name, m.Upstream.Controlled, m.ours())
 		}
 	}
-	if _, err := findModel(&config.Config{}, "gpt-oss"); err == nil || !strings.Contains(err.Error(), "not in your configuration") {
-		t.Error(err)
+}
+
+// A server of ours has the settings of the configuration, and a name that folders
+// and containers can have.
+func TestOwnModels(t *testing.T) {
+	cfg := &config.Config{Hosts: []config.Host{{Name: "strix"}}, Models: []config.Model{
+		{Name: "Qwen3-Next", Host: "strix", Context: 4096, IdleStop: config.NeverIdle, Served: "q", MaxSeqs: 3, GPUMemory: 0.5, Args: []string{"--x"}},
+		{Name: "own", Engine: config.EngineVLLM, Model: "org/own", IdleStop: config.Idle(time.Hour), Pull: config.PullDirect},
+	}}
+	q, err := findModel(cfg, "qwen3-next")
+	if err != nil || q.server() != "qwen3-next" || q.MaxContext != 4096 || q.IdleStop != 0 || q.MaxSeqs != 3 || q.GPUMemory != 0.5 || q.Served != "q" ||
+		!slices.Contains(q.Args, "--x") || q.Weights().Repo != "dazipe/Qwen3-Next-80B-A3B-Instruct-GPTQ-Int4A16" || q.pull != config.PullProxy {
+		t.Errorf("%+v, %v", q, err)
+	}
+	own, err := findModel(cfg, "own")
+	if err != nil || own.IdleStop != time.Hour || own.Weights().Repo != "org/own" || own.pull != config.PullDirect {
+		t.Errorf("%+v, %v", own, err)
+	}
+	var names []string
+	for _, m := range allModels(cfg) {
+		names = append(names, m.Name)
+	}
+	// The known qwen3-next-80b is the configured one.
+	if got := strings.Join(names, " "); got != "demo Qwen3-Next own gpt-oss-120b gpt-oss-20b" {
+		t.Error(got)
+	}
+	for _, test := range []struct{ model, flag, host, err string }{
+		{"own", "", "", ""},
+		{"own", "local", "", ""},
+		{"own", "strix", "", "is not served on strix, but on this machine"},
+		{"qwen3-next", "", "strix", ""},
+		{"qwen3-next", "strix", "strix", ""},
+		{"qwen3-next", "Local", "", "is not served on this machine, but on strix"},
+		{"gpt-oss-20b", "strix", "strix", ""}, // nothing says where it belongs
+	} {
+		m, err := findModel(cfg, test.model)
+		if err != nil {
+			t.Fatal(err)
+		}
+		host, err := pickHost(m, test.flag)
+		if host != test.host && test.err == "" || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%+v: %q, %v", test, host, err)
+		}
 	}
 }
 

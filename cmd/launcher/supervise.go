@@ -80,12 +80,16 @@ func (s *session) keepGateway(ctx context.Context, lost chan<- string, wake chan
 var errEnded = errors.New("ended")
 
 // bringBackGateway starts the gateway unless somebody has. Either way it lacks
-// the keys of this launcher's GPU host.
+// the keys of this launcher's GPU hosts.
 func (s *session) bringBackGateway(ctx context.Context) error {
-	if _, _, err := s.startGateway(ctx); err != nil || s.host == nil {
+	_, _, err := s.startGateway(ctx)
+	if err != nil {
 		return err
 	}
-	return s.client.SetHost(ctx, *s.host)
+	for _, host := range s.hosts {
+		err = errors.Join(err, s.client.SetHost(ctx, host))
+	}
+	return err
 }
 
 // keepWall starts the wall again when it is gone.
