@@ -39,9 +39,15 @@ func run(m *testing.M) (code int) {
 		shared.Options = lab.Options{Bin: bin, Agent: true}
 	}
 	code = m.Run()
-	if err := shared.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
+	labs := []*lab.Shared{&shared}
+	for _, l := range gpuLabs {
+		labs = append(labs, l)
+	}
+	for _, l := range labs {
+		if err := l.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
 	}
 	return code
 }

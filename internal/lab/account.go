@@ -16,6 +16,9 @@ const (
 	UserID   = 1000
 )
 
+// subIDs are the numbers that users' own namespaces may use.
+const subIDs = "dockremap:200000:65536\n" + UserName + ":300000:65536\n"
+
 // account is that user on one host.
 type account struct {
 	home   string
@@ -42,9 +45,9 @@ func newAccount(lower, home string) (*account, map[string]string, error) {
 		// An asterisk lets keys in; an exclamation mark would lock the account.
 		"/etc/shadow": fmt.Sprintf("%s%s:*:20000:0:99999:7:::\n", shadow, UserName),
 		"/etc/group":  group,
-		// For engines with userns-remap.
-		"/etc/subuid": "dockremap:200000:65536\n",
-		"/etc/subgid": "dockremap:200000:65536\n",
+		// For engines with userns-remap, and for the user's own engine.
+		"/etc/subuid": subIDs,
+		"/etc/subgid": subIDs,
 	}
 	a := &account{home: home}
 	if docker != 0 {

@@ -13,13 +13,15 @@ import (
 )
 
 // GPUHost is the machine that has the model: OpenSSH's sshd, an account of the
-// user's, and a folder for the model server's socket.
+// user's, a folder for the model server's socket and, if asked for, an engine.
 type GPUHost struct {
 	*Host
 
 	keys *keys
 	sshd *Cmd
 	log  string // outside path of sshd's log
+
+	engine *gpuEngine // nil: none
 }
 
 // ModelDir is the folder of the GPU host in which model servers put their
@@ -39,30 +41,43 @@ AllowUsers ` + UserName + `
 LogLevel VERBOSE
 `
 
-func newGPUHost(h *Host, p *place, lower string, k *keys) (*GPUHost, error) {
+func newGPUHost(h *Host, p *place, lower string, k *keys, o Options) (*GPUHost, error) {
 	const home = "/home/" + UserName
 	user, files, err := newAccount(lower, home)
 	if err != nil {
 		return nil, err
 	}
 	h.user = user
+	if o.GPUDevices {
+		user.groups = append(user.groups, RenderGroupID)
+		files["/etc/group"] += fmt.Sprintf("%s:x:%d:%s\n", renderGroup, RenderGroupID, UserName)
+	}
 	files["/etc/ssh/lab_sshd"] = sshdConfig
 	files["/etc/hosts"] = "127.0.0.1 localhost\n::1 localhost\n"
 	files["/etc/resolv.conf"] = "nameserver " + DNS + "\n"
 	t := &tree{lower: lower, work: filepath.Join(p.disk, h.Name), files: files,
-		binds: map[string]string{p.shared: p.shared}}
+		binds: map[string]string{p.shared: p.shared}, gpu: o.GPUDevices}
 	g := &GPUHost{Host: h, keys: k, log: filepath.Join(p.shared, "sshd.log")}
+	if g.engine, err = newGPUEngine(o.GPUEngine, p, t, user); err != nil {
+		return nil, err
+	}
 	if err := h.boot(t); err != nil {
 		return nil, err
 	}
-	return g, errors.Join(
+	err = errors.Join(
 		os.WriteFile(h.Outside("/etc/ssh/lab_ed25519"), k.hostEd25519.private, 0o600),
 		os.WriteFile(h.Outside("/etc/ssh/lab_ecdsa"), k.hostECDSA.private, 0o600),
 		os.MkdirAll(h.Outside("/run/sshd"), 0o755),
 		ownedDir(h.Outside(home), 0o755),
 		writeOwned(h.Outside(home), ".ssh/authorized_keys", k.user.public, 0o600),
 		ownedDir(h.Outside(ModelDir), 0o755),
+		os.MkdirAll(h.Outside(filepath.Dir(runtimeDir)), 0o755),
+		ownedDir(h.Outside(runtimeDir), 0o700),
 	)
+	if err == nil && g.engine != nil {
+		err = g.engine.prepare(h)
+	}
+	return g, err
 }
 
 // sshdStart bounds the wait for sshd to listen.

@@ -19,6 +19,12 @@ type Options struct {
 	// the laptop and first in the user's PATH; empty: none. See Binaries.
 	Bin string
 
+	// GPUEngine is the GPU host's engine; empty: it has none.
+	GPUEngine GPUEngine
+
+	// GPUDevices gives the GPU host stand-ins of an AMD GPU's device files.
+	GPUDevices bool
+
 	// Agent loads Sallyport's agent image too, which is built on this machine's own
 	// network the first time (minutes).
 	Agent bool
@@ -102,6 +108,14 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 	if err := l.Laptop.StartEngine(ctx, o.Setting); err != nil {
 		return nil, err
 	}
+	if o.GPUEngine != GPUEngineNone {
+		if err := l.GPUHost.StartEngine(ctx); err != nil {
+			return nil, err
+		}
+		if err := l.GPUHost.tidy(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return l, l.Laptop.loadImages(ctx, made)
 }
 
@@ -122,7 +136,7 @@ func (l *Lab) build(made *prepared, o Options) error {
 	}
 	var errs [3]error
 	l.Laptop, errs[0] = newLaptop(hosts[0], l.place, o.Engine, made.root(o.Engine), o.Bin)
-	l.GPUHost, errs[1] = newGPUHost(hosts[1], l.place, made.root(Engine28), k)
+	l.GPUHost, errs[1] = newGPUHost(hosts[1], l.place, made.root(Engine28), k, o)
 	l.Internet, errs[2] = newInternet(hosts[2])
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
@@ -149,6 +163,9 @@ func (l *Lab) Close() error {
 		}
 		if l.GPUHost != nil {
 			l.GPUHost.close()
+			if l.GPUHost.engine != nil {
+				errs = append(errs, l.GPUHost.engine.store.release())
+			}
 		}
 		if l.Internet != nil {
 			l.Internet.close()

@@ -28,12 +28,8 @@ type Llama struct {
 // Llama starts the server and waits until it is healthy. It ends with Stop, with
 // ctx, or with the lab.
 func (l *Lab) Llama(ctx context.Context) (*Llama, error) {
-	model := filepath.Join(cacheDir(), "tiny.gguf")
-	if _, err := script(ctx, "lab-model", model, cacheDir()); err != nil {
-		return nil, err
-	}
 	g := l.GPUHost
-	weights, err := os.ReadFile(model)
+	weights, err := TinyModel(ctx)
 	if err == nil {
 		err = os.WriteFile(g.Outside(ModelDir+"/tiny.gguf"), weights, 0o644)
 	}
@@ -58,6 +54,16 @@ func (l *Lab) Llama(ctx context.Context) (*Llama, error) {
 		return nil, errors.Join(fmt.Errorf("lab: llama-server: %w; the end of its log:\n%s", err, tail(log.Name())), s.Stop())
 	}
 	return s, nil
+}
+
+// TinyModel is a GGUF of the llama architecture with random weights, made when the
+// cache has none.
+func TinyModel(ctx context.Context) ([]byte, error) {
+	path := filepath.Join(cacheDir(), "tiny.gguf")
+	if _, err := script(ctx, "lab-model", path, cacheDir()); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
 }
 
 func (s *Llama) healthy(ctx context.Context, g *GPUHost) error {

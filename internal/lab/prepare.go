@@ -30,7 +30,11 @@ func (p *prepared) root(e Engine) string { return p.roots[e.suite()] }
 // prepare makes what the cache lacks.
 func prepare(ctx context.Context, o Options) (*prepared, error) {
 	p := &prepared{roots: make(map[string]string)}
-	for _, e := range []Engine{Engine28, o.Engine} {
+	engines := []Engine{Engine28, o.Engine}
+	if o.Agent { // its image is built there
+		engines = append(engines, Engine20)
+	}
+	for _, e := range engines {
 		if p.roots[e.suite()] != "" {
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -20,6 +21,7 @@ import (
 type servers struct {
 	running sync.WaitGroup
 	closers []func() error
+	site    atomic.Pointer[site] // see ServeHub
 
 	mu    sync.Mutex
 	asked map[string]int
@@ -43,7 +45,7 @@ func serve(h *Host) (*servers, error) {
 	for number, handle := range map[int]func(net.Conn){
 		22:   func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-sp_lab\r\n") },
 		80:   serveHTTP,
-		443:  func(c net.Conn) { serveHTTP(tls.Server(c, config)) },
+		443:  func(c net.Conn) { s.serveWeb(c, config) },
 		8443: func(c net.Conn) { serveHTTP(tls.Server(c, config)) },
 	} {
 		l, err := h.Listen("tcp", fmt.Sprintf("[::]:%d", number))
@@ -118,13 +120,18 @@ func (s *servers) release(c net.Conn) {
 	_ = c.Close()
 }
 
-// serveHTTP answers the requests of one connection.
+// serveHTTP answers the requests of one connection with the greeting.
 func serveHTTP(c net.Conn) {
+	serveWith(c, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, greeting+"\n")
+	}))
+}
+
+// serveWith answers the requests of one connection.
+func serveWith(c net.Conn, handler http.Handler) {
 	l := &oneConn{conn: c, gone: make(chan struct{})}
 	server := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, greeting+"\n")
-		}),
+		Handler:           handler,
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          log.New(io.Discard, "", 0), // tests speak nonsense to it
 		ConnState: func(_ net.Conn, state http.ConnState) {

@@ -16,6 +16,13 @@ type tree struct {
 	work  string            // a folder of the host's own, on a real disk
 	binds map[string]string // host path → outside path of a folder
 	files map[string]string // host path → content, written before the host starts
+
+	// cgroup2 shows control groups of version 2 only, as most machines do, whatever
+	// this machine has.
+	cgroup2 bool
+
+	// gpu gives the host a folder of devices of its own, with stand-ins of a GPU's.
+	gpu bool
 }
 
 // enter makes the tree and the calling thread's root. The thread must have a
@@ -59,13 +66,18 @@ func (t *tree) overlay() (string, error) {
 }
 
 func (t *tree) populate(root string) error {
-	mounts := []struct {
+	type mount struct {
 		source, target, kind string
 		flags                uintptr
 		data                 string
-	}{
+	}
+	cgroups := mount{"/sys/fs/cgroup", "/sys/fs/cgroup", "", unix.MS_BIND | unix.MS_REC, ""}
+	if t.cgroup2 {
+		cgroups = mount{"cgroup2", "/sys/fs/cgroup", "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}
+	}
+	mounts := []mount{
 		{"sysfs", "/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
-		{"/sys/fs/cgroup", "/sys/fs/cgroup", "", unix.MS_BIND | unix.MS_REC, ""},
+		cgroups,
 		{"/dev", "/dev", "", unix.MS_BIND | unix.MS_REC, ""},
 		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=755"},
 		{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
@@ -73,6 +85,11 @@ func (t *tree) populate(root string) error {
 	for _, m := range mounts {
 		if err := unix.Mount(m.source, filepath.Join(root, m.target), m.kind, m.flags, m.data); err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)
+		}
+	}
+	if t.gpu {
+		if err := gpuDevices(filepath.Join(root, "dev")); err != nil {
+			return fmt.Errorf("devices: %w", err)
 		}
 	}
 	for target, source := range t.binds {

@@ -3,7 +3,7 @@
 // the engine sees at the same path. Without a command it opens a shell on the
 // laptop, as its user. The lab ends with the command.
 //
-//	labrun [-engine 20.10|28] [-agent] [command…]
+//	labrun [-engine 20.10|28] [-agent] [-gpu docker-28|podman] [command…]
 package main
 
 import (
@@ -33,11 +33,13 @@ func run(ctx context.Context, args []string) int {
 	flags := flag.NewFlagSet("labrun", flag.ContinueOnError)
 	engine := flags.String("engine", string(lab.Engine20), "the laptop's Docker engine")
 	agent := flags.Bool("agent", false, "load the agent image")
+	gpu := flags.String("gpu", "", "the GPU host's engine: docker-28 or podman; empty: none")
 	bin := flags.String("bin", "", "a folder with gateway and launcher")
 	if flags.Parse(args) != nil {
 		return 125
 	}
-	code, err := inLab(ctx, lab.Options{Engine: lab.Engine(*engine), Agent: *agent, Bin: *bin}, flags.Args())
+	code, err := inLab(ctx, lab.Options{Engine: lab.Engine(*engine), Agent: *agent, Bin: *bin,
+		GPUEngine: lab.GPUEngine(*gpu), GPUDevices: *gpu != ""}, flags.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "labrun:", err)
 		return 125
