@@ -87,6 +87,7 @@ func setUp(t *testing.T, l *lab.Lab, endpoint string) *user {
 	text := string(example)
 	for old, changed := range map[string]string{
 		"me@strix.lan":                       lab.UserName + "@" + lab.GPUHostLAN,
+		"me@strix2.lan":                      lab.UserName + "@" + lab.GPUHostLAN,
 		"unix:///run/sallyport/gpt-oss.sock": endpoint,
 	} {
 		if strings.Count(text, old) != 1 {

@@ -220,7 +220,7 @@ func TestDiskFullDuringPull(t *testing.T) {
 	})
 	host("sh", "-c", "head -c 160m /dev/zero >"+disk+"/filler; true") // until it is full
 	close(hold)
-	s.expect(`(?i)disk.*full|no space`)
+	s.expect(`(?i)disk of ` + disk + ` is full`)
 	if code := s.end(); code == 0 {
 		t.Errorf("exit code 0\n%s", s.Text())
 	}

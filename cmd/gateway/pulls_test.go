@@ -326,3 +326,11 @@ func TestFetchWeightsEndsWithStdin(t *testing.T) {
 		}
 	}
 }
+
+// Without namespaces the downloader of --netns does not begin.
+func TestFetchWeightsAsserts(t *testing.T) {
+	cmd := exec.Command("gateway", fetchWeights, "--proxy", "/absent.sock", "--netns", "--inside", "{}", "--closed")
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "must hold no capability and gain none") || !strings.Contains(string(out), "is writable in the server's namespace") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

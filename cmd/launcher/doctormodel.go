@@ -119,7 +119,7 @@ func (p *patient) checkCommand(ctx context.Context) finding {
 	}
 	engine := p.served.hosting.engine
 	if engine == nil {
-		return fine("%s", strings.Join(l.Argv[:min(2, len(l.Argv))], " "))
+		return fine("%s", l.Argv[0])
 	}
 	there, err := engine.ImageExists(ctx, l.Image)
 	switch {

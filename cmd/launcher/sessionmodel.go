@@ -54,14 +54,14 @@ func (s *session) reachModel(ctx context.Context) error {
 
 // notReady says that the gateway did not reach the server.
 func (s *session) notReady(check control.ModelCheck) error {
-	hint := "launcher logs " + s.model.Name + " shows what it wrote"
+	hint := "launcher logs " + s.model.Name + " shows what it wrote;"
 	switch {
 	case s.model.StandIn():
-		hint = "try again"
+		hint = "try again;"
 	case !s.model.ours():
 		hint = "is it running, and is models.endpoint right?"
 	}
-	return fmt.Errorf("the model server at %s is not ready: %s\nhint: %s; gateway status shows the way to it", s.model.Upstream, audit.Printable(check.Error), hint)
+	return fmt.Errorf("the model server at %s is not ready: %s\nhint: %s gateway status shows the way to it", s.model.Upstream, audit.Printable(check.Error), hint)
 }
 
 // What is shown of the names that a server says its models have.

@@ -27,7 +27,7 @@ func (f *fetcher) explain(what string, err error) error {
 		return f.explainStatus(what, e)
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fail(KindDisk, "make room, or set weights to a folder on another disk, and pull again: it goes on where it stopped", "%s: the disk of %s is full", what, f.job.Dir)
+		return fail(KindDisk, "make room, or set weights to a folder on another disk, and pull again: it goes on where it stopped", "%s: the disk of %s is full", what, f.job.shown())
 	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return fail(KindFiles, "the folder must belong to you and be writable", "%s: %s", what, printable(err.Error()))

@@ -167,7 +167,7 @@ func (f *fetcher) room(need int64) error {
 	}
 	if need+spare > free {
 		return fail(KindDisk, "make room, or set weights to a folder on another disk", "not enough room in %s: %s are needed, %s are free",
-			printable(f.job.Dir), Size(need+spare), Size(free))
+			f.job.shown(), Size(need+spare), Size(free))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@
 package hub
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -34,9 +35,13 @@ type Job struct {
 	Endpoint     string `json:"endpoint"`      // https URL of the hub; empty: Endpoint
 	EncodingsURL string `json:"encodings_url"` // https URL of the vocabulary files' folder; empty: EncodingsURL
 	Dir          string `json:"dir"`           // the weights' folder, as the downloader sees it; required
+	Shown        string `json:"shown"`         // what people call that folder; empty: Dir
 	Roots        string `json:"roots"`         // PEM certificates that are trusted; empty: the system's
 	By           string `json:"by"`            // "me@laptop": whom a second pull is told about
 }
+
+// shown is what to call the weights' folder in a message.
+func (j Job) shown() string { return printable(cmp.Or(j.Shown, j.Dir)) }
 
 // Kind sorts what can end a pull, for callers that act on it.
 type Kind string

@@ -107,7 +107,7 @@ func (o Options) makeFolder(ctx context.Context) (string, error) {
 
 // job is what the downloader is fed; dir is the weights' folder as it sees it.
 func (o Options) job(dir string) ([]byte, error) {
-	o.Job.Dir = dir
+	o.Job.Dir, o.Job.Shown = dir, o.Weights
 	data, err := json.Marshal(o.Job)
 	return append(data, '\n'), err
 }

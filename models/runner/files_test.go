@@ -86,8 +86,12 @@ func TestFiles(t *testing.T) {
 			ok(t, err)
 			proc := filepath.Join("/proc", strconv.Itoa(keeper))
 			const readOnly, absent, denied = "read-only file system", "no such file or directory", "permission denied"
+			beside := readOnly
+			if strings.HasPrefix(here, "/tmp/") || strings.HasPrefix(here, "/var/tmp/") { // the checkout is not seen at all
+				beside = absent
+			}
 			for _, a := range []struct{ do, path, want string }{
-				{"write", filepath.Join(home, "x"), readOnly}, {"write", profile, readOnly}, {"chmod", profile, readOnly}, {"write", filepath.Join(here, "files_test.go.x"), readOnly},
+				{"write", filepath.Join(home, "x"), readOnly}, {"write", profile, readOnly}, {"chmod", profile, readOnly}, {"write", filepath.Join(here, "files_test.go.x"), beside},
 				{"write", filepath.Join(base, "x"), readOnly}, {"write", filepath.Join(filepath.Dir(dir), "x"), readOnly}, {"write", weights, readOnly},
 				{"read", binary, absent}, {"write", binary, ""}, {"read", key, absent}, {"write", filepath.Join(home, ".ssh", "authorized_keys"), readOnly},
 				{"dial", agent, absent}, {"dial", pull, absent}, {"dial", neighbour, absent}, {"read", unseen, absent},

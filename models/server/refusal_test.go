@@ -1,12 +1,14 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/containers"
 	"github.com/sallyport/sallyport/machine"
@@ -69,7 +71,9 @@ func TestSocketThatWasReplaced(t *testing.T) {
 			if got, err := r.Status(t.Context()); err != nil || got.State != Failed || !strings.HasSuffix(got.Detail, want) || got.Hint == "" {
 				t.Errorf("%s: %+v, %v", name, got, err)
 			}
-			err := r.WaitReady(t.Context(), nil)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // where nothing ends it
+			err := r.WaitReady(ctx, nil)
+			cancel()
 			if failed := new(FailedError); !errors.As(err, &failed) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: WaitReady: %v", name, err)
 			}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -134,8 +135,11 @@ func (w *waiting) linkLost(err error) {
 		return
 	}
 	w.lost = true
-	w.tell(fmt.Sprintf("no answer from %s (%s); %s goes on loading there, waiting for the connection",
-		w.place(), printable(err.Error(), maxText), w.Name))
+	why := printable(err.Error(), maxText)
+	if errors.Is(err, context.DeadlineExceeded) { // the rest names the question that happened to be asked
+		why = "out of time"
+	}
+	w.tell(fmt.Sprintf("no answer from %s (%s); %s goes on loading there, waiting for the connection", w.place(), why, w.Name))
 }
 
 func (w *waiting) linkBack() {
