@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// stalling is a client of a hub that begins each answer and then says no more.
-func stalling(t *testing.T) *client {
+// stalling is a client of a hub that begins each answer so and then says no more.
+func stalling(t *testing.T, begin string) *client {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write([]byte(`[`))
+		_, _ = w.Write([]byte(begin))
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	}))
@@ -32,7 +32,12 @@ func stalling(t *testing.T) *client {
 
 // Whatever is asked for: an answer that stays away ends.
 func TestAnswersThatStop(t *testing.T) {
-	c := stalling(t)
+	for _, begin := range []string{"", "["} {
+		answersStop(t, stalling(t, begin))
+	}
+}
+
+func answersStop(t *testing.T, c *client) {
 	dir := t.TempDir()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
