@@ -173,8 +173,9 @@ func TestModelFromNothing(t *testing.T) {
 	onRuntimes(t, func(t *testing.T, m *modelUser) {
 		before := m.packets()
 		m.mustFail([]string{"serve", "tiny"}, `the weights of tiny are not on strix`, `launcher pull tiny`)
-		m.timed("pull", func() { t.Log(m.must([]string{"pull", "tiny"}, `weights .*`+tinyRepo)) })
-		m.pulledThroughGateway()
+		var pulled string
+		m.timed("pull", func() { pulled = m.must([]string{"pull", "tiny"}, `weights .*`+tinyRepo) })
+		m.pulledThroughGateway(pulled)
 		m.timed("serve → ready", func() { t.Log(m.must([]string{"serve", "tiny"}, `tiny is ready on strix`, `network: none`)) })
 		m.hasNoNetwork()
 		m.must([]string{"models"}, `tiny +llama\.cpp +strix +ready`)
@@ -201,17 +202,21 @@ func TestModelFromNothing(t *testing.T) {
 	})
 }
 
-// pulledThroughGateway asserts that the record holds the pull's connections, to
-// the hub's hosts alone.
-func (m *modelUser) pulledThroughGateway() {
+var pullID = regexp.MustCompile(`gateway audit --sandbox (pull-[0-9a-f]+)`)
+
+// pulledThroughGateway asserts that the record holds the connections of the pull
+// that said so, to the hub's hosts alone.
+func (m *modelUser) pulledThroughGateway(said string) {
 	m.Helper()
+	m.Log(said)
+	id := pullID.FindStringSubmatch(said)
+	if id == nil {
+		m.Fatalf("it does not say what was recorded:\n%s", said)
+	}
 	hosts := map[string]int{}
-	for _, e := range m.events("") {
-		if e.Agent != "pull" {
-			continue
-		}
+	for _, e := range m.events(id[1]) {
 		hosts[e.Host]++
-		if e.Verdict != "allowed" || e.Model != "tiny" || !strings.HasPrefix(e.Sandbox, "pull-") || e.BytesOut == 0 {
+		if e.Agent != "pull" || e.Verdict != "allowed" || e.Model != "tiny" || e.BytesOut == 0 {
 			m.Errorf("%+v", e)
 		}
 	}
