@@ -23,8 +23,7 @@ type Vocabulary struct {
 }
 
 // Vocabularies are the files that openai_harmony loads for gpt-oss: names and
-// hashes as expected_hash of public_encodings.rs@55dc322 has them; tiktoken's own
-// tiktoken_ext/openai_public.py names the same hashes.
+// hashes as expected_hash of public_encodings.rs@55dc322 has them.
 func Vocabularies() []Vocabulary {
 	return []Vocabulary{
 		{"o200k_base.tiktoken", "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"},
