@@ -104,7 +104,9 @@ func (typ *typist) answer(question, text string) {
 // code waits for the end, and returns the exit code.
 func (typ *typist) code() int {
 	typ.t.Helper()
+	hung := time.AfterFunc(time.Minute, func() { _ = typ.cmd.Process.Signal(syscall.SIGQUIT) }) // it says where
 	err := typ.cmd.Wait()
+	hung.Stop()
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		return exit.ExitCode()
 	} else if err != nil {

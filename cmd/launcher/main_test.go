@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,7 +29,18 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(openBin{m}, map[string]func(){"launcher": main, "asuser": asUserMain})
+	testscript.Main(openBin{m}, map[string]func(){"launcher": watchedMain, "asuser": asUserMain})
+}
+
+// watchedMain is launcher, which says where it hangs rather than hang for ever:
+// no command of a script takes that long.
+func watchedMain() {
+	time.AfterFunc(3*time.Minute, func() {
+		fmt.Fprintln(os.Stderr, "launcher hangs:", os.Args)
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+		os.Exit(99)
+	})
+	main()
 }
 
 // openBin lets the scripts' user find the programs that testscript has put into
@@ -42,7 +54,7 @@ func (m openBin) Run() int {
 	if os.Getenv(engineEnv) == "" {
 		err = errors.Join(err, os.WriteFile(filepath.Join(bin, "gateway"), []byte("#!/bin/sh\nexit 1\n"), 0o755))
 	} else if err == nil {
-		build := exec.Command("go", "build", "-o", filepath.Join(bin, "gateway"), "../gateway")
+		build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(bin, "gateway"), "../gateway")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		build.Stderr = os.Stderr
 		err = build.Run()
@@ -107,7 +119,7 @@ func runScriptsWith(t *testing.T, dir, root string, setUp func(*testscript.Env) 
 	}
 	testscript.RunT(oneByOne{t}, testscript.Params{
 		Dir: dir, WorkdirRoot: work, RequireExplicitExec: true, RequireUniqueNames: true,
-		Setup: setUp,
+		Setup: setUp, Deadline: time.Now().Add(15 * time.Minute), // RunT has none of its own
 		Condition: func(name string) (bool, error) {
 			if name == "root" {
 				return os.Geteuid() == 0, nil
@@ -128,15 +140,23 @@ func setUpScript(e *testscript.Env) error {
 	e.Setenv("XDG_RUNTIME_DIR", work+"/run")
 	e.Setenv("DOCKER_HOST", os.Getenv(engineEnv))
 	e.Setenv(engineEnv, os.Getenv(engineEnv))
+	e.Setenv("GORACE", "atexit_sleep_ms=0") // else each launcher that was built with -race sleeps for a second at its end
 	e.Cd = work + "/project"
 	if os.Getenv(engineEnv) != "" {
 		e.Defer(func() { // where a script has not come to its end
-			stop := exec.Command("asuser", "launcher", "stop", "--all")
-			stop.Env = e.Vars
-			_ = stop.Run() // the next script fails if there is something left
+			_ = cleanUp(e.Vars, "asuser", "launcher", "stop", "--all") // the next script fails if there is something left
 		})
 	}
 	return errors.Join(os.MkdirAll(work+"/home", 0o755), os.MkdirAll(work+"/project", 0o755), os.MkdirAll(work+"/run", 0o700), chownAll(work))
+}
+
+// cleanUp runs a command that is not waited for without end.
+func cleanUp(environ []string, name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, name, args...)
+	c.Env = environ
+	return c.Run()
 }
 
 func chownAll(dir string) error {

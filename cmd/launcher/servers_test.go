@@ -29,9 +29,7 @@ func TestServerScripts(t *testing.T) {
 	runScriptsWith(t, "testdata/server", "/tmp", func(e *testscript.Env) error {
 		e.Setenv("PATH", bin+":"+e.Getenv("PATH"))
 		e.Defer(func() { // where a script has not come to its end
-			stop := exec.Command(filepath.Join(bin, "asuser"), "launcher", "stop", "own", "--force")
-			stop.Env = e.Vars
-			_ = stop.Run() // a script may have no model of that name
+			_ = cleanUp(e.Vars, filepath.Join(bin, "asuser"), "launcher", "stop", "own", "--force") // a script may have no model of that name
 		})
 		return setUpScript(e)
 	})
@@ -55,7 +53,7 @@ func buildServers(bin string) error {
 		err = errors.Join(err, os.WriteFile(filepath.Join(bin, name), text, 0o755))
 	}
 	for name, pkg := range map[string]string{"gateway": "../gateway", "vllm": "../../internal/vllm/cmd/vllm"} {
-		build := exec.Command("go", "build", "-o", filepath.Join(bin, name), pkg)
+		build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(bin, name), pkg)
 		build.Env, build.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 		err = errors.Join(err, build.Run())
 	}
@@ -102,7 +100,7 @@ func vllmImage(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: vllmimage NAME")
 	}
 	program := filepath.Join(ts.Getenv("WORK"), "vllm")
-	build := exec.Command("go", "build", "-o", program, "../../internal/vllm/cmd/vllm")
+	build := exec.Command("go", "build", "-trimpath", "-o", program, "../../internal/vllm/cmd/vllm")
 	build.Env, build.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 	ts.Check(build.Run())
 	text, err := os.ReadFile(program)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
@@ -167,8 +168,12 @@ func startSSHD(config string, conf, wrap []string) (port int, stop func(), err e
 			_ = cmd.Wait()
 			<-read
 		}
-		if <-listening {
-			return port, stop, nil
+		select {
+		case ok := <-listening:
+			if ok {
+				return port, stop, nil
+			}
+		case <-time.After(30 * time.Second):
 		}
 		stop()
 	}

@@ -27,7 +27,7 @@ import (
 func buildGateway(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "gateway")
-	build := exec.Command("go", "build", "-o", binary, "../../cmd/gateway")
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, "../../cmd/gateway")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
