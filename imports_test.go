@@ -31,6 +31,9 @@ type row struct {
 var table = []row{
 	{folder: "policy", alone: []string{"golang.org/x/net/idna", "golang.org/x/net/publicsuffix"}},
 	{folder: "audit", may: []string{"policy"}, alone: []string{"modernc.org/sqlite"}},
+	{folder: "audit/view", may: []string{"policy", "audit"}},
+	{folder: "audit/watch", may: []string{"audit", "audit/view"}, alone: []string{"charm.land/bubbletea"}},
+	{folder: "origin", may: []string{"audit"}},
 	{folder: "wall", may: []string{"wall/wire"}, alone: []string{"github.com/google/nftables", "github.com/florianl/go-nflog",
 		"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/mdlayher/netlink"}},
 	{folder: "wall/wire"},
@@ -51,6 +54,8 @@ var table = []row{
 	{folder: "agents", may: []string{"policy"}},
 	{folder: "verify", may: []string{"policy", "audit"}},
 	{folder: "control", may: []string{"policy", "audit", "sandbox", "tunnel"}},
+	{folder: "metrics", may: []string{"policy", "audit", "sandbox", "control"}, alone: []string{"github.com/prometheus/client_golang"}},
+	{folder: "web", may: []string{"audit", "audit/view", "control", "sandbox"}},
 	{folder: "config", may: []string{"policy"}, alone: []string{"github.com/spf13/viper", "github.com/go-viper/mapstructure", "go.yaml.in/yaml"}},
 	{folder: "internal/hub", may: []string{anything}},
 	{folder: "internal/vllm", may: []string{"models/demo"}},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -15,16 +16,37 @@ import (
 // is kept whole.
 const MaxField = 2048
 
-// bound bounds every string of e and makes it UTF-8.
+// maxParents is how many of a process's parents are kept, the nearest.
+const maxParents = 32
+
+// bound bounds every string of e and makes it UTF-8. What e points to is left as
+// it was: e gets a copy.
 func bound(e Event) Event {
-	for _, s := range []*string{
-		&e.ID, &e.Sandbox, &e.Agent, &e.Model, &e.Project, &e.Proto, &e.Src, &e.Dst, &e.Host, &e.SNI,
-		&e.Method, &e.Path, &e.Verdict, &e.Rule, &e.Reason, &e.Session, &e.RepeatOf,
-	} {
+	if e.Process != nil {
+		p := *e.Process
+		p.Parents = slices.Clone(p.Parents[:min(len(p.Parents), maxParents)])
+		e.Process = &p
+	}
+	for _, s := range texts(&e) {
 		*s = field(*s)
 	}
 	e.Layer = Layer(field(string(e.Layer)))
 	return e
+}
+
+// texts are all strings of e but its layer.
+func texts(e *Event) []*string {
+	all := []*string{
+		&e.ID, &e.Sandbox, &e.Agent, &e.Model, &e.Project, &e.Proto, &e.Src, &e.Dst, &e.Host, &e.SNI,
+		&e.Method, &e.Path, &e.Verdict, &e.Rule, &e.Reason, &e.Session, &e.RepeatOf,
+	}
+	if p := e.Process; p != nil {
+		all = append(all, &p.Exe, &p.Command, &p.Unknown)
+		for i := range p.Parents {
+			all = append(all, &p.Parents[i].Name)
+		}
+	}
+	return all
 }
 
 // field returns s as it is stored: bytes that are not UTF-8 as \xNN (a text that
@@ -55,7 +77,7 @@ func field(s string) string {
 	return b.String()
 }
 
-// Encode returns e as its line in the log, newline included. All but printable
+// Encode returns e as its line of JSON, newline included. All but printable
 // ASCII is escaped where it could act on a terminal (see Printable), so that a
 // line may be shown as it is.
 func Encode(e Event) ([]byte, error) {

@@ -49,6 +49,10 @@ func FuzzField(f *testing.F) {
 	})
 }
 
+// maxLine is more than an event's JSON can have: all its strings at their
+// longest, every character escaped.
+const maxLine = 1 << 20
+
 // Whatever a container put into an event, its line is one line, safe on a
 // terminal, and gives the same event back.
 func FuzzEncode(f *testing.F) {
@@ -73,23 +77,37 @@ func FuzzEncode(f *testing.F) {
 
 func TestAppendBoundsEveryString(t *testing.T) {
 	long := strings.Repeat("\x1b", 5000)
-	path := logPath(t)
-	l := openLog(t, path)
-	mustAppend(t, l, Event{
-		ID: long, Subject: Subject{long, long, long, long}, Layer: Layer(long), Proto: long, Src: long, Dst: long, Host: long,
-		SNI: long, Method: long, Path: long, Rule: long, Reason: long, Session: long, RepeatOf: long,
-	})
-	line := lines(t, path)[0]
-	if len(line) > maxLine {
-		t.Errorf("the line has %d bytes", len(line))
+	path := storePath(t)
+	s := openStore(t, path)
+	parents := make([]Parent, 1000)
+	for i := range parents {
+		parents[i].Name = long
 	}
-	var fields map[string]any
-	if err := json.Unmarshal([]byte(line), &fields); err != nil {
+	process := &Process{Exe: long, Command: long, Unknown: long, Parents: parents}
+	stored := mustAppend(t, s, Event{
+		ID: long, Subject: Subject{long, long, long, long}, Layer: Layer(long), Proto: long, Src: long, Dst: long, Host: long,
+		SNI: long, Method: long, Path: long, Rule: long, Reason: long, Session: long, RepeatOf: long, Process: process,
+	})
+	if process.Exe != long || len(process.Parents) != 1000 {
+		t.Error("the caller's process was changed")
+	}
+	if len(stored.ID) != 26 || stored.RepeatOf != "" {
+		t.Errorf("id %q and repeat_of %q are the caller's", stored.ID, stored.RepeatOf)
+	}
+	line, err := Encode(stored)
+	if err != nil || len(line) > maxLine {
+		t.Errorf("the line has %d bytes, %v", len(line), err)
+	}
+	var back Event
+	if err := json.Unmarshal(line, &back); err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range fields {
-		if s, ok := value.(string); ok && len(s) > MaxField {
-			t.Errorf("%s has %d bytes", name, len(s))
+	if len(back.Process.Parents) != maxParents {
+		t.Errorf("%d parents", len(back.Process.Parents))
+	}
+	for _, s := range append(texts(&back), (*string)(&back.Layer)) {
+		if len(*s) > MaxField {
+			t.Errorf("a string has %d bytes", len(*s))
 		}
 	}
 }

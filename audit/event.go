@@ -1,6 +1,6 @@
 // Package audit holds the record of what sandboxes tried: one event per attempt,
-// appended to a JSON Lines file before the attempt is answered, and the reading
-// of it. It does not decide anything (package policy does) and it is not a log:
+// or per many of a kind, written to an SQLite database before the attempt is
+// answered, each chained to the one before by its hash, and the reading of it. It does not decide anything (package policy does) and it is not a log:
 // what the program does about itself goes to slog.
 package audit
 
@@ -28,7 +28,7 @@ type Subject struct {
 }
 
 // Event is one attempt. Field names in JSON are stable. Strings that came from a
-// container are bounded by Log.Append (see MaxField) and may hold any byte: print
+// container are bounded by Store.Append (see MaxField) and may hold any byte: print
 // them with Printable.
 type Event struct {
 	Time time.Time `json:"time"` // UTC, RFC 3339 with nanoseconds; zero: set by Append
@@ -59,6 +59,36 @@ type Event struct {
 	// TokensPerSecond is TokensOut by the time from the first piece to the last;
 	// zero: not known.
 	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
-	Session         string  `json:"session,omitempty"`   // model layer: X-Claude-Code-Session-Id
-	RepeatOf        string  `json:"repeat_of,omitempty"` // id of the event whose flow this one only adds packets to
+	Session         string  `json:"session,omitempty"` // model layer: X-Claude-Code-Session-Id
+	// Process is who made the attempt; nil: it was not looked for.
+	Process *Process `json:"process,omitempty"`
+	// RepeatOf is the id of an earlier event of which this one only counts the
+	// repeats: Count of them, the first at First, the last at Last.
+	RepeatOf string    `json:"repeat_of,omitempty"`
+	First    time.Time `json:"first,omitzero"`
+	Last     time.Time `json:"last,omitzero"`
+	// Open marks repeats that are still being counted: not part of the chain yet.
+	Open bool `json:"open,omitempty"`
+	// Lost is how many attempts are known by their number only; such an event has
+	// nothing else to say of them. About: at most so many.
+	Lost  int64 `json:"lost,omitempty"`
+	About bool  `json:"about,omitempty"`
+}
+
+// Process is the process that made an attempt, as /proc told when it was decided.
+// All but PID and UID are the container's claims.
+type Process struct {
+	PID     int      `json:"pid,omitempty"`     // in the container; zero: unknown
+	UID     int      `json:"uid"`               // in the container
+	Exe     string   `json:"exe,omitempty"`     // path in the container
+	Command string   `json:"command,omitempty"` // arguments, secrets masked
+	Parents []Parent `json:"parents,omitempty"` // the nearest first, up to the container's first process
+	// Unknown is why nothing else is known; empty: it is.
+	Unknown string `json:"unknown,omitempty"`
+}
+
+// Parent is one process of a Process's parents.
+type Parent struct {
+	PID  int    `json:"pid"`
+	Name string `json:"name"` // of its executable, without folder
 }

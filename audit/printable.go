@@ -5,8 +5,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/text/width"
 )
 
 // Printable returns s with everything made visible that is not a visible
@@ -62,52 +60,4 @@ func visible(r rune) bool {
 		return r >= ' ' && r < 0x7f
 	}
 	return unicode.IsPrint(r) && !unicode.In(r, unicode.M, unicode.Other_Default_Ignorable_Code_Point)
-}
-
-// columns returns how many cells of a terminal a printable s takes.
-func columns(s string) int {
-	n := 0
-	for _, r := range s {
-		n += cells(r)
-	}
-	return n
-}
-
-func cells(r rune) int {
-	if r < utf8.RuneSelf {
-		return 1
-	}
-	switch width.LookupRune(r).Kind() {
-	case width.EastAsianWide, width.EastAsianFullwidth:
-		return 2
-	}
-	return 1
-}
-
-// shorten cuts a printable s in its middle, so that it takes at most max cells:
-// of a long name both ends say something.
-func shorten(s string, max int) string {
-	if columns(s) <= max {
-		return s
-	}
-	if max <= 0 {
-		return ""
-	}
-	runes := []rune(s)
-	head, tail := 0, len(runes)
-	for room := max - 1; ; { // one cell is the mark's
-		front := (len(runes)-tail >= head)
-		next := runes[head]
-		if !front {
-			next = runes[tail-1]
-		}
-		if room -= cells(next); room < 0 {
-			return string(runes[:head]) + "…" + string(runes[tail:])
-		}
-		if front {
-			head++
-		} else {
-			tail--
-		}
-	}
 }

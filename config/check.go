@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -28,6 +29,12 @@ func (r *report) check(c *Config, home string) {
 	c.Hub.CA = r.path("hub.ca", c.Hub.CA, home)
 	r.rules(c.Policy.Allow)
 	r.oneOf("audit.on_failure", string(c.Audit.OnFailure), string(FailDeny), string(FailContinue))
+	r.record(c.Audit)
+	c.Audit.Sink = r.path("audit.sink", c.Audit.Sink, home)
+	r.oneOf("web.serve", string(c.Web.Serve), string(ServeLoopback), string(ServeNever))
+	if c.Web.Port < 0 || c.Web.Port > math.MaxUint16 {
+		r.add("web.port", "not a port", "write a number from 1 to 65535, or 0 for any that is free")
+	}
 	r.agent(c.Agent)
 	c.Agent.ExtraCA = r.path("agent.extra_ca", c.Agent.ExtraCA, home)
 	c.SSH.Config = r.path("ssh.config", c.SSH.Config, home)
@@ -66,6 +73,18 @@ func (r *report) rules(rules []policy.Rule) {
 			message, hint, _ := strings.Cut(rule.Err.Error(), "; ")
 			r.add(fmt.Sprintf("policy.allow[%d]", rule.Index), message, hint)
 		}
+	}
+}
+
+func (r *report) record(a Audit) {
+	if a.Max < 10e6 {
+		r.add("audit.max", "less than a record needs", "write 10MB or more")
+	}
+	if a.SinkMax < 100e3 {
+		r.add("audit.sink_max", "so small that files would be rotated all the time", "write 100KB or more")
+	}
+	if a.SinkFiles < 1 || a.SinkFiles > 1000 {
+		r.add("audit.sink_files", "not a number of files to keep", "write a number from 1 to 1000")
 	}
 }
 

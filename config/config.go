@@ -22,6 +22,7 @@ type Config struct {
 	Hub     Hub     `mapstructure:"hub"`
 	Policy  Policy  `mapstructure:"policy"`
 	Audit   Audit   `mapstructure:"audit"`
+	Web     Web     `mapstructure:"web"`
 	Agent   Agent   `mapstructure:"agent"`
 	SSH     SSH     `mapstructure:"ssh"`
 	Docker  Docker  `mapstructure:"docker"`
@@ -100,7 +101,17 @@ type Policy struct {
 // Audit says how the record is kept.
 type Audit struct {
 	Keep      Age       `mapstructure:"keep"`
+	Max       Bytes     `mapstructure:"max"` // size of the record, of which the oldest goes first
 	OnFailure OnFailure `mapstructure:"on_failure"`
+	Sink      string    `mapstructure:"sink"`       // absolute path of a JSON Lines file that events are written to as well; empty: none
+	SinkMax   Bytes     `mapstructure:"sink_max"`   // its size, at which it is rotated
+	SinkFiles int64     `mapstructure:"sink_files"` // rotated ones that are kept
+}
+
+// Web says how the audit page is served, on this machine's loopback alone.
+type Web struct {
+	Serve Serve `mapstructure:"serve"`
+	Port  int64 `mapstructure:"port"` // zero: any that is free
 }
 
 // Agent says how agents are run.
@@ -145,7 +156,13 @@ func defaults() map[string]any {
 		"hub.ca":                "",
 		"policy.allow":          []any{},
 		"audit.keep":            "90d",
+		"audit.max":             "2GB",
 		"audit.on_failure":      string(FailDeny),
+		"audit.sink":            "",
+		"audit.sink_max":        "64MB",
+		"audit.sink_files":      5,
+		"web.serve":             string(ServeLoopback),
+		"web.port":              0,
 		"agent.permission_mode": "bypassPermissions",
 		"agent.claude_version":  "",
 		"agent.memory":          "8GB",

@@ -79,12 +79,12 @@ func load(t *testing.T, o config.Options) *config.Config {
 	return c
 }
 
-const defaultsWanted = `network 10.213.0.0/16 fd53:616c:6c79::/48 hosts [] local {auto    } models [] hub {https://huggingface.co [] } allow [] audit 7776000000000000 deny ` +
+const defaultsWanted = `network 10.213.0.0/16 fd53:616c:6c79::/48 hosts [] local {auto    } models [] hub {https://huggingface.co [] } allow [] audit {7776000000000000 2000000000 deny  64000000 5} web {loopback 0} ` +
 	`agent {bypassPermissions  8000000000 4096 filtered  } ssh {} docker {}`
 
 func summary(c *config.Config) string {
-	return fmt.Sprintf("network %s %s hosts %v local %v models %v hub %v allow %v audit %d %s agent %v ssh %v docker %v", c.Network.Pool, c.Network.Pool6,
-		c.Hosts, c.Local, c.Models, c.Hub, c.Policy.Allow, c.Audit.Keep, c.Audit.OnFailure, c.Agent, c.SSH, c.Docker)
+	return fmt.Sprintf("network %s %s hosts %v local %v models %v hub %v allow %v audit %v web %v agent %v ssh %v docker %v", c.Network.Pool, c.Network.Pool6,
+		c.Hosts, c.Local, c.Models, c.Hub, c.Policy.Allow, c.Audit, c.Web, c.Agent, c.SSH, c.Docker)
 }
 
 // No file, an empty one, and one of empty sections are the defaults.
@@ -94,7 +94,7 @@ func TestDefaults(t *testing.T) {
 	if got := summary(c); got != defaultsWanted || c.Path != "" {
 		t.Errorf("no file: %q\n%s, want\n%s", c.Path, got, defaultsWanted)
 	}
-	for _, text := range []string{"", "# nothing\n", "---\n", "network:\nhosts:\nlocal:\nmodels:\nhub:\npolicy:\naudit:\nagent:\nssh:\ndocker:\n", "policy:\n  allow:\n", "{}", "audit: {}"} {
+	for _, text := range []string{"", "# nothing\n", "---\n", "network:\nhosts:\nlocal:\nmodels:\nhub:\npolicy:\naudit:\nweb:\nagent:\nssh:\ndocker:\n", "policy:\n  allow:\n", "{}", "audit: {}"} {
 		path := write(t, text)
 		if c := load(t, config.Options{Path: path}); summary(c) != defaultsWanted || c.Path != path {
 			t.Errorf("%q: %s, want\n%s", text, summary(c), defaultsWanted)
@@ -119,7 +119,8 @@ hub: {endpoint: "https://mirror.example:8443/", hosts: [cdn.example], ca: ~/ca.p
 policy:
   allow:
     - {host: "*.Example.org", ports: [443, 8443], why: docs}
-audit: {keep: forever, on_failure: continue}
+audit: {keep: forever, max: 1GiB, on_failure: continue, sink: ~/s.jsonl, sink_max: 1MB, sink_files: 2}
+web: {serve: never, port: 8765}
 agent: {permission_mode: plan, claude_version: 2.1.331, memory: 4GiB, pids: 100, terminal: raw, extra_ca: ~/ca.pem, build_network: host}
 ssh: {config: /etc/ssh/other}
 docker: {host: unix:///run/docker.sock}
@@ -141,7 +142,8 @@ docker: {host: unix:///run/docker.sock}
 			{Name: "two", GPUMemory: 0.9, IdleStop: config.NeverIdle},
 		},
 		Policy: config.Policy{Allow: []policy.Rule{{Host: "*.Example.org", Ports: []uint16{443, 8443}, Why: "docs"}}},
-		Audit:  config.Audit{OnFailure: config.FailContinue},
+		Audit:  config.Audit{Max: 1 << 30, OnFailure: config.FailContinue, Sink: "/home/me/s.jsonl", SinkMax: 1e6, SinkFiles: 2},
+		Web:    config.Web{Serve: config.ServeNever, Port: 8765},
 		Agent: config.Agent{PermissionMode: "plan", ClaudeVersion: "2.1.331", Memory: 4 << 30, Pids: 100, Terminal: config.TerminalRaw,
 			ExtraCA: "/home/me/ca.pem", BuildNetwork: "host"},
 		SSH:    config.SSH{Config: "/etc/ssh/other"},

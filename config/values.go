@@ -81,6 +81,15 @@ func (i *Idle) UnmarshalText(text []byte) error {
 	return errors.New(`not a time span; write for example 30m, 2h or never`)
 }
 
+// Serve says whether the audit page is served.
+type Serve string
+
+// The two ways.
+const (
+	ServeLoopback Serve = "loopback"
+	ServeNever    Serve = "never"
+)
+
 // OnFailure says what happens to attempts that cannot be recorded.
 type OnFailure string
 

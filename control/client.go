@@ -76,6 +76,12 @@ func (c *Client) CheckModel(ctx context.Context, u sandbox.Upstream) (ModelCheck
 	return m, c.call(ctx, "POST", "/v1/model-check", u, &m)
 }
 
+// Page asks for a way into the audit page. Each call makes a new one.
+func (c *Client) Page(ctx context.Context) (Page, error) {
+	var p Page
+	return p, c.call(ctx, "POST", "/v1/page", nil, &p)
+}
+
 // Reload has the gateway read its policy again. An error keeps the old one.
 func (c *Client) Reload(ctx context.Context) error {
 	return c.call(ctx, "POST", "/v1/reload", nil, nil)

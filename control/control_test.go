@@ -102,6 +102,7 @@ func (g *gateway) handlers(down func()) Handlers {
 			return ModelCheck{OK: true, Models: []string{"m"}}
 		},
 		Pull:   g.pull,
+		Page:   func() (Page, error) { return Page{URL: "http://127.0.0.1:1/?token=once"}, g.note("page") },
 		Reload: func() error { return g.note("reload") },
 		Down: func(r DownRequest) error {
 			err := g.note(r)
@@ -111,6 +112,11 @@ func (g *gateway) handlers(down func()) Handlers {
 			return err
 		},
 	}
+}
+
+func pageError(ctx context.Context, c *Client) error {
+	_, err := c.Page(ctx)
+	return err
 }
 
 // want checks what the handlers were called with, since the last time.
@@ -163,6 +169,10 @@ func TestCalls(t *testing.T) {
 		t.Errorf("model check: %+v, %v", m, err)
 	}
 	g.want(t, fullRegistration.Upstream)
+	if page, err := c.Page(ctx); err != nil || !strings.HasSuffix(page.URL, "?token=once") {
+		t.Errorf("page: %q, %v", page.URL, err)
+	}
+	g.want(t, "page")
 	if err := c.Reload(ctx); err != nil {
 		t.Error(err)
 	}
@@ -184,7 +194,7 @@ func TestErrorsArriveAsTheyAre(t *testing.T) {
 	c, ctx := g.client, t.Context()
 	_, registered := c.Register(ctx, sandbox.Registration{})
 	for name, err := range map[string]error{
-		"register": registered, "agent": c.SetAgent(ctx, "x", "y"), "host": c.SetHost(ctx, tunnel.Host{}), "reload": c.Reload(ctx), "down": c.Down(ctx, false),
+		"register": registered, "agent": c.SetAgent(ctx, "x", "y"), "host": c.SetHost(ctx, tunnel.Host{}), "reload": c.Reload(ctx), "page": pageError(ctx, c), "down": c.Down(ctx, false),
 	} {
 		if err == nil || err.Error() != g.err.Error() {
 			t.Errorf("%s: %v", name, err)

@@ -44,7 +44,11 @@ func PathsFor(uid int, home string, getenv func(string) string) Paths {
 }
 
 // Audit is the record of attempts.
-func (p Paths) Audit() string { return filepath.Join(p.State, "audit.jsonl") }
+func (p Paths) Audit() string { return filepath.Join(p.State, "audit.db") }
+
+// MetricsSocket serves metrics, without the page's protection: only its user can
+// open it.
+func (p Paths) MetricsSocket() string { return filepath.Join(p.ControlFolder(), "metrics.sock") }
 
 // Log is the gateway's own log.
 func (p Paths) Log() string { return filepath.Join(p.State, "gateway.log") }
@@ -58,7 +62,8 @@ func (p Paths) Hosts() string { return filepath.Join(p.State, "hosts.json") }
 // WallToken is the file of the token that proves the wall.
 func (p Paths) WallToken() string { return filepath.Join(p.State, "wall-token") }
 
-// ControlFolder holds the control socket alone. No container of ours mounts it.
+// ControlFolder holds the control socket and that of metrics. No container of ours
+// mounts it.
 func (p Paths) ControlFolder() string { return filepath.Join(p.Runtime, "control") }
 
 // ControlSocket is the control API's.

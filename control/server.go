@@ -30,7 +30,7 @@ type Server struct {
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	h := s.Handlers
 	if s.Refused == nil || s.Log == nil || h.Status == nil || h.Wall == nil || h.Register == nil || h.Unregister == nil ||
-		h.SetAgent == nil || h.Watch == nil || h.SetHost == nil || h.CheckModel == nil || h.Pull == nil || h.Reload == nil || h.Down == nil {
+		h.SetAgent == nil || h.Watch == nil || h.SetHost == nil || h.CheckModel == nil || h.Pull == nil || h.Page == nil || h.Reload == nil || h.Down == nil {
 		return errors.New("control.Server: a required field is missing")
 	}
 	server := &http.Server{
@@ -96,6 +96,10 @@ func (s *Server) mux() *http.ServeMux {
 	mux.HandleFunc("PUT /v1/hosts", with(func(_ context.Context, host tunnel.Host) (any, error) { return struct{}{}, h.SetHost(host) }))
 	mux.HandleFunc("POST /v1/model-check", with(func(ctx context.Context, u sandbox.Upstream) (any, error) { return h.CheckModel(ctx, u), nil }))
 	mux.HandleFunc("POST /v1/pulls", s.pull)
+	mux.HandleFunc("POST /v1/page", func(w http.ResponseWriter, _ *http.Request) {
+		page, err := h.Page()
+		answer(w, page, err)
+	})
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) { answer(w, struct{}{}, h.Reload()) })
 	mux.HandleFunc("POST /v1/down", with(func(_ context.Context, down DownRequest) (any, error) { return struct{}{}, h.Down(down) }))
 	return mux

@@ -104,6 +104,11 @@ type PullEvent struct {
 	Connection *PullConnection `json:"connection,omitempty"`
 }
 
+// Page answers POST /v1/page.
+type Page struct {
+	URL string `json:"url"` // of the audit page, with a token that works once
+}
+
 // DownRequest is the body of POST /v1/down.
 type DownRequest struct {
 	Force bool `json:"force"` // even with sandboxes running
@@ -127,6 +132,7 @@ type Handlers struct {
 	// Pull keeps the way out of one pull until ctx ends. It tells what is ready and
 	// then what became of connections, and ends when tell fails.
 	Pull   func(ctx context.Context, r PullRequest, tell func(PullEvent) error) error
-	Reload func() error // reads the policy again; an error keeps the old one
+	Page   func() (Page, error) // a fresh way in; an error says why there is none
+	Reload func() error         // reads the policy again; an error keeps the old one
 	Down   func(DownRequest) error
 }

@@ -46,6 +46,7 @@ func (s *Server) check() error {
 type peer struct {
 	proto    string // "udp" or "tcp"
 	src, dst netip.AddrPort
+	process  func() *audit.Process // who that is; nil: the connection cannot tell
 }
 
 // handle records one message and returns the answer to send, nil for none.
@@ -69,6 +70,9 @@ func (s *Server) event(p peer, reason string) audit.Event {
 		Proto:   p.proto,
 		Verdict: policy.Deny.String(),
 		Reason:  reason,
+	}
+	if p.process != nil {
+		e.Process = p.process()
 	}
 	if p.src.IsValid() {
 		e.Src = p.src.String()

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sallyport/sallyport/audit"
 )
 
 const (
@@ -139,14 +141,18 @@ func (s *Server) refuse(conn net.Conn, p peer, reason string, bytes int) {
 	e := s.event(p, reason)
 	e.BytesIn = int64(bytes)
 	s.record(e) // recorded or not, it is closed
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = tcp.SetLinger(0) // a reset; if it cannot be, the close will do
 	}
 	_ = conn.Close()
 }
 
 func peerOf(conn net.Conn) peer {
-	return peer{proto: "tcp", src: addrPort(conn.RemoteAddr()), dst: addrPort(conn.LocalAddr())}
+	p := peer{proto: "tcp", src: addrPort(conn.RemoteAddr()), dst: addrPort(conn.LocalAddr())}
+	if knowing, ok := conn.(interface{ Process() *audit.Process }); ok {
+		p.process = knowing.Process
+	}
+	return p
 }
 
 // addrPort returns the zero AddrPort for what is no TCP address.

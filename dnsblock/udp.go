@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +18,15 @@ const (
 	maxDatagram = 1 << 16
 	maxControl  = 256 // both original destination messages and some to spare
 )
+
+// The answer of SO_MEMINFO, linux/sock_diag.h.
+const (
+	skMeminfoDrops = 8
+	skMeminfoVars  = 9
+)
+
+// lostReason is that of queries that were dropped.
+const lostReason = "DNS queries that came too fast: there was no room for them at the socket"
 
 // ServeUDP answers the queries that arrive at c until ctx is done; then, or on
 // an error, it has closed c. c has IP_RECVORIGDSTADDR and, if it is an IPv6
@@ -28,6 +40,11 @@ func (s *Server) ServeUDP(ctx context.Context, c *net.UDPConn) error {
 	if err := s.check(); err != nil {
 		return err
 	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("serve DNS over UDP: %w", err)
+	}
+	var told uint32 // of the dropped ones
 	message, control := make([]byte, maxDatagram), make([]byte, maxControl)
 	for {
 		n, cn, _, src, err := c.ReadMsgUDPAddrPort(message, control)
@@ -38,7 +55,42 @@ func (s *Server) ServeUDP(ctx context.Context, c *net.UDPConn) error {
 			return fmt.Errorf("serve DNS over UDP: %w", err)
 		}
 		s.answerUDP(c, message[:n], peer{proto: "udp", src: src, dst: asked(control[:cn])})
+		told = s.recordDropped(raw, told)
 	}
+}
+
+// recordDropped records how many queries the kernel dropped for want of room, or
+// for a wrong checksum, since told, and returns what is told now.
+func (s *Server) recordDropped(raw syscall.RawConn, told uint32) uint32 {
+	now, err := dropped(raw)
+	if err != nil {
+		s.Log.Error("count the DNS queries that were dropped", "error", err)
+		return told
+	}
+	if now == told {
+		return told
+	}
+	e := s.event(peer{proto: "udp"}, lostReason)
+	e.Rule, e.Lost = "lost", int64(now-told) // the number may wrap around
+	if !s.record(e) {
+		return told
+	}
+	return now
+}
+
+// dropped is how many datagrams the kernel dropped at a socket so far: the same
+// number as SO_RXQ_OVFL, which tells it only with a later datagram that has room.
+func dropped(raw syscall.RawConn) (n uint32, err error) {
+	var info [skMeminfoVars]uint32
+	size, errno := uint32(unsafe.Sizeof(info)), syscall.Errno(0)
+	err = raw.Control(func(fd uintptr) {
+		_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	})
+	if err == nil && errno != 0 {
+		err = os.NewSyscallError("getsockopt SO_MEMINFO", errno)
+	}
+	return info[skMeminfoDrops], err
 }
 
 func (s *Server) answerUDP(c *net.UDPConn, message []byte, p peer) {

@@ -106,3 +106,62 @@ func TestUDPGoesOn(t *testing.T) {
 		t.Errorf("events %+v", e)
 	}
 }
+
+// Queries that find no room are counted, to the last: what is recorded and what is
+// lost is what was sent. Where the record fails, they are told later.
+func TestUDPDropped(t *testing.T) {
+	server, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.DialUDP("udp", nil, server.LocalAddr().(*net.UDPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	s, b := newServer()
+	const queries = 500
+	for i := range queries {
+		query := question("x.example.", dns.TypeA)
+		query.Id = uint16(i + 1)
+		if _, err := client.Write(pack(t, query)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.added = make(chan struct{}, queries)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.ServeUDP(ctx, server) }()
+	total := func() (recorded, lost int64) {
+		for _, e := range b.all() {
+			if lost += e.Lost; e.Lost == 0 {
+				recorded++
+			}
+		}
+		return recorded, lost
+	}
+	recorded, lost := total()
+	for recorded+lost < queries {
+		select {
+		case <-b.added:
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%d recorded, %d lost", recorded, lost)
+		}
+		recorded, lost = total()
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if recorded, lost = total(); recorded+lost != queries || lost == 0 {
+		t.Errorf("%d recorded, %d lost of %d", recorded, lost, queries)
+	}
+	for _, e := range b.all() {
+		if e.Lost > 0 && (e.Rule != "lost" || e.Count != 0 || e.Sandbox != "s1" || e.Verdict != "denied" || e.Layer != "dns") {
+			t.Errorf("%+v", e)
+		}
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/sallyport/sallyport/audit"
 )
 
 // clientConn is an accepted connection whose requests net/http reads. It keeps
@@ -24,6 +26,15 @@ type clientConn struct {
 	pending  bool   // net/http has read from a request that no handler got
 	idle     bool   // a response has ended and no handler got the next request
 	hijacked bool
+}
+
+// Process tells who makes the attempt, where the connection below knows; nil: it
+// does not.
+func (c *clientConn) Process() *audit.Process {
+	if k, ok := c.Conn.(knowing); ok {
+		return k.Process()
+	}
+	return nil
 }
 
 func (c *clientConn) Read(p []byte) (int, error) {

@@ -66,12 +66,20 @@ func denied(conn net.Conn, reason string) audit.Event {
 	return e
 }
 
-// event is an event about conn with nothing but addresses and a verdict.
+// knowing is a connection that can tell who makes the attempt which begins on it.
+type knowing interface{ Process() *audit.Process }
+
+// event is an event about conn with nothing but addresses, a verdict and, where
+// conn knows it, who made the attempt.
 func event(conn net.Conn, v policy.Verdict) audit.Event {
-	return audit.Event{
+	e := audit.Event{
 		Src: conn.RemoteAddr().String(), Dst: conn.LocalAddr().String(),
 		Verdict: v.String(), Count: 1,
 	}
+	if k, ok := conn.(knowing); ok {
+		e.Process = k.Process()
+	}
+	return e
 }
 
 // seconds since start, for Event.Duration.

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -10,21 +11,13 @@ import (
 	"github.com/sallyport/sallyport/wall/wire"
 )
 
-const (
-	flowWindow = 30 * time.Second
-	// maxFlows bounds what one sandbox can make us remember. The packets of
-	// flows beyond it are counted together, by rule.
-	maxFlows = 4096
-)
-
-// flows makes events of refused packets: one at the first packet of a flow, and
-// one more when its window closes if further packets came. The counts of a flow's
-// events add up to its packets, also where an event could not be recorded at
-// first: then the count stays here until it can be. Not for concurrent use.
+// flows makes events of what the wall tells of a batch: one for each flow in it
+// (protocol, addresses, ports, rule), with the number of its packets. The record
+// joins them further. Safe for concurrent use.
 type flows struct {
-	append  func(audit.Event) (audit.Event, error)
-	subject func(sandbox string) audit.Subject
-	open    map[flowKey]*flow
+	append  func([]audit.Event) ([]audit.Event, error)
+	mu      sync.Mutex
+	waiting []audit.Event // that could not be recorded yet
 }
 
 type flowKey struct {
@@ -32,100 +25,52 @@ type flowKey struct {
 	header
 }
 
-type flow struct {
-	event   audit.Event // the first one, as it was recorded
-	since   time.Time
-	pending int64 // packets that no event tells of yet
+// sender is who sent packets, as it was when they were told.
+type sender struct {
+	subject audit.Subject
+	process func(k flowKey, at time.Time) *audit.Process // nil: is not looked for
 }
 
-func newFlows(subject func(sandbox string) audit.Subject, add func(audit.Event) (audit.Event, error)) *flows {
-	return &flows{append: add, subject: subject, open: map[flowKey]*flow{}}
-}
-
-// add takes one packet.
-func (f *flows) add(p wire.Packet) error {
-	now := time.Unix(0, p.Time)
-	h, _ := parseHeader(p.Data)
-	key := flowKey{p.Sandbox, knownRule(p.Rule, h), h}
-	if len(f.open) >= maxFlows && f.open[key] == nil {
-		key = flowKey{rule: key.rule}
-	}
-	if open := f.open[key]; open != nil {
-		if now.Sub(open.since) < flowWindow {
-			open.pending++
-			return nil
-		}
-		if err := f.close(key); err != nil {
-			open.pending++ // goes with what could not be recorded
-			return err
-		}
-	}
-	open := &flow{event: packetEvent(f.subject(p.Sandbox), key.rule, key.header, now), since: now, pending: 1}
-	f.open[key] = open
-	return f.record(open)
-}
-
-// expire closes the flows whose window has passed. A time far ahead closes all.
-// A flow that cannot be recorded stays.
-func (f *flows) expire(now time.Time) error {
-	for key, open := range f.open {
-		if now.Sub(open.since) < flowWindow {
+// batch makes events of packets, in the order of the first of each flow.
+func batch(packets []wire.Packet, who func(id string) sender) []audit.Event {
+	var events []audit.Event
+	index := map[flowKey]int{}
+	for _, p := range packets {
+		h, _ := parseHeader(p.Data)
+		key := flowKey{p.Sandbox, knownRule(p.Rule, h), h}
+		key.sequence = 0
+		if i, again := index[key]; again {
+			events[i].Count++
 			continue
 		}
-		if err := f.close(key); err != nil {
-			return err // the others would fail the same way
-		}
+		index[key] = len(events)
+		events = append(events, packetEvent(who(p.Sandbox), key, time.Unix(0, p.Time), 1))
 	}
-	return nil
+	return events
 }
 
-func (f *flows) close(key flowKey) error {
-	if err := f.record(f.open[key]); err != nil {
-		return err
-	}
-	delete(f.open, key)
-	return nil
-}
-
-// record makes an event of the packets that no event tells of yet.
-func (f *flows) record(open *flow) error {
-	if open.pending == 0 {
+// record adds events to the record, together with those that it failed for
+// before. Where it fails they wait: the wall is not answered, so no more come.
+func (f *flows) record(events []audit.Event) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting = append(f.waiting, events...)
+	if len(f.waiting) == 0 {
 		return nil
 	}
-	event := open.event
-	event.Count = open.pending
-	if open.event.ID != "" {
-		event.RepeatOf, event.ID, event.Time = open.event.ID, "", time.Time{}
-	}
-	recorded, err := f.append(event)
-	if err != nil {
+	if _, err := f.append(f.waiting); err != nil {
 		return err
 	}
-	open.pending = 0
-	if open.event.ID == "" {
-		open.event = recorded
-	}
+	f.waiting = nil
 	return nil
-}
-
-// inherit takes over what of could not record.
-func (f *flows) inherit(of *flows) {
-	for key, open := range of.open {
-		if rest := f.open[flowKey{rule: key.rule}]; len(f.open) >= maxFlows && rest != nil {
-			rest.pending += open.pending
-			continue
-		} else if len(f.open) >= maxFlows {
-			key = flowKey{rule: key.rule}
-		}
-		f.open[key] = open
-	}
 }
 
 var packetReasons = map[string]string{
-	"spoof":  "the source address is not the sandbox's own",
-	"port":   "that port is the wall's own",
-	"closed": "the gateway was not running",
-	"stray":  "a TCP segment that belongs to no connection",
+	"spoof":    "the source address is not the sandbox's own",
+	"port":     "that port is the wall's own",
+	"closed":   "the gateway was not running",
+	"stray":    "a TCP segment that belongs to no connection",
+	"fragment": "a piece of a datagram: only whole ones are looked at",
 
 	ruleHalfOpen: "a connection that was begun and not completed",
 }
@@ -142,17 +87,18 @@ func knownRule(rule string, h header) string {
 	return "other"
 }
 
-func packetEvent(subject audit.Subject, rule string, h header, at time.Time) audit.Event {
-	reason, known := packetReasons[rule]
+func packetEvent(from sender, key flowKey, at time.Time, count int64) audit.Event {
+	h := key.header
+	reason, known := packetReasons[key.rule]
 	if !known {
 		reason = fmt.Sprintf("%s is not let out: only TCP and DNS are answered", h.protoName())
 	}
-	e := audit.Event{Time: at.UTC(), Subject: subject, Layer: audit.LayerPacket, Proto: h.protoName(),
-		Verdict: policy.Deny.String(), Rule: rule, Reason: reason, Count: 1}
+	e := audit.Event{Time: at.UTC(), Subject: from.subject, Layer: audit.LayerPacket, Proto: h.protoName(),
+		Verdict: policy.Deny.String(), Rule: key.rule, Reason: reason, Count: count}
 	switch {
 	case !h.dst.IsValid():
-		e.Reason += " (packets of many flows, or without an IP header)"
-	case h.hasPorts():
+		e.Reason += " (without an IP header)"
+	case h.hasPorts() && (key.rule != "fragment" || h.dport != 0): // only the first piece has them
 		e.Src = netip.AddrPortFrom(h.src, h.sport).String()
 		e.Dst = netip.AddrPortFrom(h.dst, h.dport).String()
 		e.Port = h.dport
@@ -162,10 +108,13 @@ func packetEvent(subject audit.Subject, rule string, h header, at time.Time) aud
 			e.Method = fmt.Sprintf("type %d code %d", h.dport>>8, h.dport&0xff)
 		}
 	}
+	if from.process != nil {
+		e.Process = from.process(key, at)
+	}
 	return e
 }
 
-func lostEvent(lost uint64) audit.Event {
-	return audit.Event{Layer: audit.LayerPacket, Verdict: policy.Deny.String(), Rule: "lost", Count: int64(lost),
-		Reason: "refused packets of which only the number is known: the gateway was away, or they came too fast"}
+// lostEvent is what is known of n attempts that left no trace but their number.
+func lostEvent(subject audit.Subject, n int64, reason string) audit.Event {
+	return audit.Event{Subject: subject, Layer: audit.LayerPacket, Verdict: policy.Deny.String(), Rule: "lost", Lost: n, Reason: reason}
 }

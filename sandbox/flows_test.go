@@ -13,14 +13,11 @@ import (
 
 var epoch = time.Unix(1_700_000_000, 0)
 
-func newSubject(agent string) func(string) audit.Subject {
-	return func(id string) audit.Subject { return audit.Subject{Sandbox: id, Agent: agent} }
-}
-
-// record is an audit log that can fail.
+// record is an audit store that can fail.
 type record struct {
 	events []audit.Event
 	err    error
+	failed chan struct{} // told of a failure; nil: nobody waits
 }
 
 func (r *record) append(e audit.Event) (audit.Event, error) {
@@ -32,9 +29,24 @@ func (r *record) append(e audit.Event) (audit.Event, error) {
 	return e, nil
 }
 
+func (r *record) appendAll(es []audit.Event) ([]audit.Event, error) {
+	if r.err != nil {
+		if r.failed != nil {
+			close(r.failed)
+			r.failed = nil
+		}
+		return nil, r.err
+	}
+	for i := range es {
+		es[i], _ = r.append(es[i])
+	}
+	return es, nil
+}
+
+// total is the number of attempts that the record tells of.
 func (r *record) total() (n int64) {
 	for _, e := range r.events {
-		n += e.Count
+		n += e.Count + e.Lost
 	}
 	return n
 }
@@ -47,154 +59,65 @@ func udp(n int, after time.Duration) wire.Packet {
 	return wire.Packet{Time: epoch.Add(after).UnixNano(), Sandbox: "0123456789ab", Rule: "other", Data: data}
 }
 
-func mustAdd(t *testing.T, f *flows, packets ...wire.Packet) {
-	t.Helper()
-	for _, p := range packets {
-		if err := f.add(p); err != nil {
-			t.Fatal(err)
-		}
-	}
+func somebody(id string) sender {
+	return sender{subject: audit.Subject{Sandbox: id, Agent: "a"}}
 }
 
-// A flow is one event at once and one of its repeats, whose counts add up.
-func TestFlowCountsAddUp(t *testing.T) {
-	var r record
-	f := newFlows(newSubject("a"), r.append)
-	mustAdd(t, f, udp(1, 0))
-	if len(r.events) != 1 || r.events[0].Count != 1 || r.events[0].RepeatOf != "" {
-		t.Fatalf("at the first packet: %+v", r.events)
+// The packets of a flow are one event of each batch, in order, with their number.
+func TestBatchBecomesFlows(t *testing.T) {
+	events := batch([]wire.Packet{udp(2, 0), udp(1, time.Second), udp(2, 2*time.Second), udp(2, 3*time.Second)}, somebody)
+	if len(events) != 2 || events[0].Count != 3 || events[1].Count != 1 {
+		t.Fatalf("%+v", events)
 	}
-	mustAdd(t, f, udp(1, time.Second), udp(1, 2*time.Second), udp(2, 2*time.Second))
-	if err := f.expire(epoch.Add(flowWindow - 1)); err != nil || len(r.events) != 2 {
-		t.Fatalf("within the window: %v, %+v", err, r.events)
-	}
-	if err := f.expire(epoch.Add(flowWindow)); err != nil || len(r.events) != 3 {
-		t.Fatalf("after the window: %v, %+v", err, r.events)
-	}
-	first, repeats := r.events[0], r.events[2]
-	if repeats.RepeatOf != first.ID || repeats.Count != 2 || repeats.ID == first.ID || !repeats.Time.IsZero() {
-		t.Errorf("repeats %+v of %+v", repeats, first)
-	}
-	if first.Src != "10.213.0.0:1" || first.Dst != "203.0.113.5:123" || first.Port != 123 || first.Proto != "udp" || first.Verdict != "denied" ||
-		first.Agent != "a" || !first.Time.Equal(epoch) {
+	first := events[0]
+	if first.Src != "10.213.0.0:2" || first.Dst != "203.0.113.5:123" || first.Port != 123 || first.Proto != "udp" || first.Verdict != "denied" ||
+		first.Agent != "a" || first.Sandbox != "0123456789ab" || !first.Time.Equal(epoch) || first.Process != nil || first.RepeatOf != "" {
 		t.Errorf("event %+v", first)
 	}
-	mustAdd(t, f, udp(1, flowWindow+time.Second)) // a new attempt
-	if last := r.events[3]; last.RepeatOf != "" || last.Count != 1 {
-		t.Errorf("a new window: %+v", last)
-	}
 }
 
-// A packet after the window, before anybody looked, closes the flow and begins another.
-func TestFlowWindowWithoutExpire(t *testing.T) {
-	var r record
-	f := newFlows(newSubject(""), r.append)
-	mustAdd(t, f, udp(1, 0), udp(1, 1), udp(1, flowWindow))
-	if len(r.events) != 3 || r.events[1].RepeatOf != r.events[0].ID || r.events[2].RepeatOf != "" || r.total() != 3 {
-		t.Errorf("%+v", r.events)
-	}
-}
-
-// Flows beyond the bound are counted together, by rule, and none is lost.
-func TestFlowsAreBounded(t *testing.T) {
-	var r record
-	f := newFlows(newSubject(""), r.append)
-	const packets = 3 * maxFlows
-	for i := range packets {
-		mustAdd(t, f, udp(i, 0))
-	}
-	stray := udp(packets, 0)
-	stray.Rule = "stray"
-	mustAdd(t, f, stray)
-	for i := range 1000 { // a wall that makes rules up
-		p := udp(packets+i, 0)
-		p.Rule = "rule" + strconv.Itoa(i)
-		mustAdd(t, f, p)
-	}
-	if len(f.open) > maxFlows+2 {
-		t.Errorf("%d flows are remembered", len(f.open))
-	}
-	if len(r.events) > maxFlows+2 {
-		t.Errorf("%d events", len(r.events))
-	}
-	if err := f.expire(epoch.Add(time.Hour)); err != nil || len(f.open) != 0 || r.total() != packets+1001 {
-		t.Errorf("%v; %d open; %d of %d counted", err, len(f.open), r.total(), packets+1001)
-	}
-}
-
-// What cannot be recorded is kept and recorded later, whatever comes meanwhile.
-func TestFlowsWhileTheRecordFails(t *testing.T) {
-	r := record{err: errors.New("disk full")}
-	f := newFlows(newSubject(""), r.append)
-	for _, p := range []wire.Packet{udp(1, 0), udp(2, 0), udp(1, flowWindow)} {
-		if err := f.add(p); err == nil {
-			t.Error("no error")
-		}
-	}
-	mustAdd(t, f, udp(2, 1)) // within the window: counted only
-	if err := f.expire(epoch.Add(time.Hour)); err == nil {
-		t.Error("expire: no error")
-	}
-	r.err = nil
-	if err := f.expire(epoch.Add(time.Hour)); err != nil {
-		t.Fatal(err)
-	}
-	if r.total() != 4 || len(f.open) != 0 {
-		t.Errorf("%d of 4 packets: %+v", r.total(), r.events)
-	}
-	for _, e := range r.events {
-		if e.RepeatOf != "" {
-			t.Errorf("a repeat of what was never recorded: %+v", e)
-		}
-	}
-	// The first is recorded, the repeats fail.
-	mustAdd(t, f, udp(3, 0), udp(3, 1))
-	r.err = errors.New("disk full")
-	if err := f.expire(epoch.Add(time.Hour)); err == nil {
-		t.Error("expire: no error")
-	}
-	r.err = nil
-	if err := f.expire(epoch.Add(time.Hour)); err != nil || r.total() != 6 {
-		t.Errorf("%v, %d of 6", err, r.total())
-	}
-}
-
-func TestFlowsInherit(t *testing.T) {
-	r := record{err: errors.New("disk full")}
-	heir := newFlows(newSubject(""), r.append)
-	for i := range maxFlows {
-		heir.add(udp(i, 0))
-	}
-	ended := newFlows(newSubject("a"), r.append)
-	for i := range 10 {
-		ended.add(udp(maxFlows+i, 0))
-	}
-	heir.inherit(ended)
-	r.err = nil
-	if err := heir.expire(epoch.Add(time.Hour)); err != nil || r.total() != maxFlows+10 {
-		t.Errorf("%v, %d of %d", err, r.total(), maxFlows+10)
-	}
-	if len(r.events) > maxFlows+1 {
-		t.Errorf("%d events", len(r.events))
+// What a wall makes up, and what has no header, has an event and no more.
+func TestPacketWithoutAHeader(t *testing.T) {
+	events := batch([]wire.Packet{{Rule: "stray"}, {Rule: "\x1b[2J" + "x", Data: []byte{0xff}}}, somebody)
+	if len(events) != 2 || events[0].Dst != "" || events[1].Rule != "other" {
+		t.Errorf("%+v", events)
 	}
 }
 
 func TestDNSWithoutAGatewayIsNotAnOtherProtocol(t *testing.T) {
-	var r record
-	f := newFlows(newSubject(""), r.append)
 	p := udp(1, 0)
 	binary.BigEndian.PutUint16(p.Data[22:], 53)
-	mustAdd(t, f, p)
-	if e := r.events[0]; e.Rule != "closed" || e.Reason != "the gateway was not running" {
+	if e := batch([]wire.Packet{p}, somebody)[0]; e.Rule != "closed" || e.Reason != "the gateway was not running" {
 		t.Errorf("%+v", e)
 	}
 }
 
-func TestPacketWithoutAHeader(t *testing.T) {
-	var r record
-	f := newFlows(newSubject(""), r.append)
-	mustAdd(t, f, wire.Packet{Rule: "stray"}, wire.Packet{Rule: "\x1b[2J" + "x", Data: []byte{0xff}})
-	if len(r.events) != 2 || r.events[0].Dst != "" || r.events[1].Rule != "other" {
-		t.Errorf("%+v", r.events)
+// Segments of one connection differ in their sequence numbers and are one flow.
+func TestSegmentsAreOneFlow(t *testing.T) {
+	var packets []wire.Packet
+	for n := range 3 {
+		data := with(v4, "06", "03e8 01bb 0000 0000 0000 0000 5010 0400 0000 0000")
+		data[27] = byte(n)
+		packets = append(packets, wire.Packet{Rule: "stray", Data: data})
+	}
+	if events := batch(packets, somebody); len(events) != 1 || events[0].Count != 3 {
+		t.Errorf("%+v", events)
+	}
+}
+
+// What cannot be recorded waits, and comes in order, once.
+func TestFlowsWhileTheRecordFails(t *testing.T) {
+	r := record{err: errors.New("disk full")}
+	f := flows{append: r.appendAll}
+	for i := range 3 {
+		if err := f.record(batch([]wire.Packet{udp(i, 0)}, somebody)); err == nil {
+			t.Error("no error")
+		}
+	}
+	r.err = nil
+	for range 2 {
+		if err := f.record(nil); err != nil || r.total() != 3 || r.events[0].Src != "10.213.0.0:0" {
+			t.Errorf("%v, %+v", err, r.events)
+		}
 	}
 }

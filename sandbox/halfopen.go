@@ -11,87 +11,215 @@ import (
 
 const (
 	ruleSYN      = "syn"       // the wall's: the first segment of a connection went to the gateway's listener
+	ruleStray    = "stray"     // the wall's: a segment of no connection
 	ruleHalfOpen = "half-open" // ours: and the connection never came
 	// handshakeTime is how long a connection may take from its first segment to
-	// the gateway's Accept. The kernel itself does not wait for a sandbox that
-	// answers no SYN-ACK.
+	// the gateway's Accept, and how much longer than so far where its sender tries
+	// again: that doubles its pauses.
 	handshakeTime = 5 * time.Second
-	maxHalfOpen   = 4096 // first segments remembered of one sandbox
+	maxHalfOpen   = 1 << 16 // connections remembered of one sandbox, begun and accepted each
 )
 
-// halfOpen finds the connections that a sandbox began and did not complete, as
-// who crafts segments does: the listener never tells of them. It compares the
-// first segments that the wall reports with the connections that were accepted;
-// either may come first.
+// halfOpen finds the connections that a sandbox began and that did not come: not
+// completed, as by who crafts segments, or dropped at a full queue, or accepted by
+// the kernel when a gateway died. It compares the first segments that the wall
+// tells with the connections that were accepted, either of which may come first,
+// and their number with what the wall's rule counted.
 type halfOpen struct {
 	mu       sync.Mutex
-	begun    map[pair]wire.Packet
-	accepted map[pair]time.Time
+	begun    map[pair]*begun
+	accepted map[pair]accepted
+
+	settled   uint64 // first segments of which it is known what became of them
+	based     bool   // those of earlier gateways are in settled
+	latest    uint64 // first segments, as the wall counts them
+	counted   uint64 // the same, as it was at countedAt
+	countedAt time.Time
+	waiting   bool // until counted can be looked at
 }
 
 // pair are the ends of a connection, as the sandbox sees them.
 type pair struct{ src, dst netip.AddrPort }
 
+// begun is what came of one pair that was not accepted.
+type begun struct {
+	first, last time.Time
+	sequence    uint32 // of the last: a retransmission has the same
+	attempts    int64
+}
+
+type accepted struct {
+	at       time.Time
+	sequence uint32
+	matched  bool // its first segment has come, with that sequence number
+}
+
 func newHalfOpen() *halfOpen {
-	return &halfOpen{begun: map[pair]wire.Packet{}, accepted: map[pair]time.Time{}}
+	return &halfOpen{begun: map[pair]*begun{}, accepted: map[pair]accepted{}}
 }
 
 // begin takes the first segment of a connection. False: there are too many to
 // remember this one.
 func (o *halfOpen) begin(p wire.Packet) bool {
-	h, _ := parseHeader(p.Data)
-	key := pair{netip.AddrPortFrom(h.src, h.sport), netip.AddrPortFrom(h.dst, h.dport)}
+	key, h := pairOf(p)
+	at := time.Unix(0, p.Time)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, ok := o.accepted[key]; ok {
-		delete(o.accepted, key)
+	if a, ok := o.accepted[key]; ok && (!a.matched || a.sequence == h.sequence) {
+		if a.matched {
+			o.settled++ // sent once more
+		}
+		a.matched, a.sequence = true, h.sequence
+		o.accepted[key] = a
 		return true
 	}
-	if _, again := o.begun[key]; again {
-		return true // sent once more: it keeps the first one's time
-	}
-	if len(o.begun) >= maxHalfOpen {
+	b := o.begun[key]
+	switch {
+	case b == nil && len(o.begun) >= maxHalfOpen:
+		o.settled++
 		return false
+	case b == nil:
+		o.begun[key] = &begun{at, at, h.sequence, 1}
+	case b.sequence == h.sequence:
+		b.last = at
+		o.settled++ // sent once more
+	default:
+		b.last, b.sequence = at, h.sequence
+		b.attempts++
 	}
-	o.begun[key] = p
 	return true
+}
+
+// belongs reports whether a stray segment is of a connection that is known: its
+// reset, say, which came after its end. Then it is no attempt of its own.
+func (o *halfOpen) belongs(p wire.Packet) bool {
+	key, _ := pairOf(p)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, ok := o.accepted[key]
+	return ok || o.begun[key] != nil
 }
 
 // accept takes a connection that was accepted.
 func (o *halfOpen) accept(c net.Conn, now time.Time) {
-	src, okSrc := c.RemoteAddr().(*net.TCPAddr)
-	dst, okDst := c.LocalAddr().(*net.TCPAddr)
-	if !okSrc || !okDst {
+	key, ok := ends(c)
+	if !ok {
 		return
 	}
-	key := pair{unmapped(src.AddrPort()), unmapped(dst.AddrPort())}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, ok := o.begun[key]; ok {
-		delete(o.begun, key)
-	} else if len(o.accepted) < maxHalfOpen {
-		o.accepted[key] = now
-	}
-}
-
-// overdue forgets and returns the first segments whose connection did not come.
-func (o *halfOpen) overdue(now time.Time) []wire.Packet {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var due []wire.Packet
-	for key, p := range o.begun {
-		if now.Sub(time.Unix(0, p.Time)) >= handshakeTime {
-			p.Rule = ruleHalfOpen
-			due = append(due, p)
+	o.settled++
+	a := accepted{at: now}
+	if b := o.begun[key]; b != nil {
+		a.matched, a.sequence = true, b.sequence
+		if b.attempts--; b.attempts == 0 {
 			delete(o.begun, key)
 		}
 	}
-	for key, at := range o.accepted {
-		if now.Sub(at) >= handshakeTime {
+	if len(o.accepted) < maxHalfOpen {
+		o.accepted[key] = a
+	}
+}
+
+// drop takes back a connection that was accepted: no server will record it.
+func (o *halfOpen) drop(c net.Conn, now time.Time) {
+	key, ok := ends(c)
+	if !ok {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.settled--
+	if a := o.accepted[key]; a.matched { // else its first segment is still to be told
+		o.begun[key] = &begun{now, now, a.sequence, 1}
+	}
+	delete(o.accepted, key)
+}
+
+// overdue forgets and returns the attempts whose connection did not come: the
+// time of the first, and how many.
+func (o *halfOpen) overdue(now time.Time) map[pair]begun {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	due := map[pair]begun{}
+	for key, b := range o.begun {
+		if now.Sub(b.last) >= handshakeTime+b.last.Sub(b.first) {
+			due[key] = *b
+			o.settled += uint64(b.attempts)
+			delete(o.begun, key)
+		}
+	}
+	for key, a := range o.accepted {
+		if now.Sub(a.at) >= handshakeTime {
 			delete(o.accepted, key)
 		}
 	}
 	return due
+}
+
+// count takes the wall's number, and how many of it earlier gateways knew about.
+func (o *halfOpen) count(b wire.Begun) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.based {
+		o.based = true
+		o.settled += b.Settled
+	}
+	o.latest = b.Segments
+}
+
+// lost is how many attempts there were of which nothing is known, and will not be
+// any more. Each is returned once.
+func (o *halfOpen) lost(now time.Time) (n int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.waiting && o.latest != o.counted {
+		o.counted, o.countedAt, o.waiting = o.latest, now, true
+	}
+	if !o.waiting || now.Sub(o.countedAt) < 2*handshakeTime {
+		return 0
+	}
+	o.waiting = false
+	known := o.settled
+	for _, b := range o.begun {
+		known += uint64(b.attempts)
+	}
+	if o.counted > known {
+		n = int64(o.counted - known)
+		o.settled += uint64(n)
+	}
+	return n
+}
+
+// settledBefore is how many first segments the record has, less young ones, which
+// it may not have yet.
+func (o *halfOpen) settledBefore(young int) uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.settled - min(uint64(young), o.settled)
+}
+
+// rebase begins anew, for a wall that may count from zero.
+func (o *halfOpen) rebase() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.settled, o.based, o.counted, o.latest, o.waiting = 0, false, 0, 0, false
+}
+
+// pairOf is the pair that a packet claims to be of.
+func pairOf(p wire.Packet) (pair, header) {
+	h, _ := parseHeader(p.Data)
+	return pair{netip.AddrPortFrom(h.src, h.sport), netip.AddrPortFrom(h.dst, h.dport)}, h
+}
+
+// ends are those of a TCP connection.
+func ends(c net.Conn) (p pair, ok bool) {
+	src, okSrc := c.RemoteAddr().(*net.TCPAddr)
+	dst, okDst := c.LocalAddr().(*net.TCPAddr)
+	if !okSrc || !okDst {
+		return p, false
+	}
+	return pair{unmapped(src.AddrPort()), unmapped(dst.AddrPort())}, true
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort {

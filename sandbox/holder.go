@@ -12,10 +12,11 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/wall/wire"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // handleHolder serves the connection of a holder. Its end is the sandbox's end.
-func (h *Hub) handleHolder(ctx context.Context, conn *wire.Conn, hello wire.Hello) {
+func (h *Hub) handleHolder(ctx context.Context, conn *wire.Conn, hello wire.Hello, pid int) {
 	h.mu.Lock()
 	reg := h.registry.byToken(hello.Token)
 	var s *sandbox
@@ -36,7 +37,7 @@ func (h *Hub) handleHolder(ctx context.Context, conn *wire.Conn, hello wire.Hell
 		return
 	}
 	s.claim.Stop()
-	s.holder, s.Phase = conn, Held
+	s.holder, s.Phase, s.origin.Holder = conn, Held, pid
 	h.notify()
 	h.mu.Unlock()
 	err := h.receiveHolder(s, conn)
@@ -86,8 +87,17 @@ func (h *Hub) namespace(s *sandbox, ns *os.File) {
 	if s.netns != nil {
 		s.netns.Close()
 	}
-	s.netns = ns
+	s.netns, s.origin.Netns = ns, inode(ns)
 	h.plug(s)
+}
+
+// inode is that of f; zero where it cannot be told.
+func inode(f *os.File) uint64 {
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {
+		return 0
+	}
+	return stat.Ino
 }
 
 func (h *Hub) ready(s *sandbox, ready wire.Ready) {
@@ -143,7 +153,8 @@ func (h *Hub) start(ctx context.Context, s *sandbox, tcp, udp *os.File) error {
 	if err != nil {
 		return fmt.Errorf("take the TCP listener: %w", err)
 	}
-	if _, ok := l.(*net.TCPListener); !ok {
+	listener, ok := l.(*net.TCPListener)
+	if !ok {
 		l.Close()
 		return errors.New("the wall handed over a listener that is not TCP")
 	}
@@ -163,9 +174,11 @@ func (h *Hub) start(ctx context.Context, s *sandbox, tcp, udp *os.File) error {
 	// cannot close one as if it were complete.
 	serving, ended := context.WithCancel(context.WithoutCancel(ctx))
 	mux := newMux(l.Addr(), s.Addresses.Gate4, s.Addresses.Gate6)
+	s.mux, s.listener = mux, listener
 	mux.accepted = func(c net.Conn) { s.half.accept(c, time.Now()) }
+	mux.dropped = func(c net.Conn) { s.half.drop(c, time.Now()) }
 	g, gctx := errgroup.WithContext(ctx)
-	plugged := Plugged{Registration: s.Registration, Subject: s.currentSubject, Listeners: mux.Listeners, UDP: udpConn, Meter: &s.meter}
+	plugged := Plugged{Registration: s.Registration, Origin: s.origin, Subject: s.currentSubject, Listeners: mux.Listeners, UDP: udpConn, Meter: &s.meter}
 	g.Go(func() error {
 		defer ended()
 		return mux.serve(gctx, l)

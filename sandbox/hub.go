@@ -31,12 +31,11 @@ func (h *Hub) run(ctx context.Context, l *net.UnixListener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
-	h.running.Go(func() { h.expireFlows(ctx) })
+	h.running.Go(func() { h.reportOften(ctx) })
 	err := h.accept(ctx, l)
 	cancel()
 	h.closeAll()
 	h.running.Wait()
-	h.recordRepeats(time.Now().Add(flowWindow))
 	return err
 }
 
@@ -85,7 +84,7 @@ func (h *Hub) Open() error {
 	if h.registry != nil {
 		return nil
 	}
-	if h.Serve == nil || h.Append == nil || h.Log == nil || h.WallToken == "" || h.StateFile == "" || h.ClaimTimeout <= 0 {
+	if h.Serve == nil || h.Append == nil || h.AppendAll == nil || h.Log == nil || h.WallToken == "" || h.StateFile == "" || h.ClaimTimeout <= 0 {
 		return errors.New("sandbox.Hub: a required field is missing")
 	}
 	registry, err := loadRegistry(h.StateFile, h.Pool4, h.Pool6)
@@ -95,7 +94,7 @@ func (h *Hub) Open() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.registry, h.sandboxes, h.changed = registry, map[string]*sandbox{}, make(chan struct{})
-	h.strangers = newFlows(func(id string) audit.Subject { return audit.Subject{Sandbox: id} }, h.Append)
+	h.leaving, h.flows = map[string]*sandbox{}, flows{append: h.AppendAll}
 	for _, reg := range registry.Sandboxes {
 		h.track(*reg)
 	}
@@ -103,7 +102,7 @@ func (h *Hub) Open() error {
 }
 
 // closeAll ends the servers and connections but keeps the registrations, for the
-// next gateway.
+// next gateway. The wall's connection is the last: it is told what is settled.
 func (h *Hub) closeAll() {
 	h.mu.Lock()
 	h.closed = true
@@ -119,42 +118,18 @@ func (h *Hub) closeAll() {
 			s.netns = nil
 		}
 	}
-	if h.wall != nil {
-		h.wall.Close()
-	}
+	wall := h.wall
 	h.mu.Unlock()
 	for _, stop := range stops {
 		stop()
 	}
-}
-
-func (h *Hub) expireFlows(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			h.recordRepeats(now)
-		}
-	}
-}
-
-// recordRepeats makes events of the flows whose window has passed, and of what
-// could not be recorded before.
-func (h *Hub) recordRepeats(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	errs := []error{h.strangers.expire(now), h.recordLost(0)}
-	for _, s := range h.sandboxes {
-		for _, p := range s.half.overdue(now) {
-			errs = append(errs, s.flows.add(p))
-		}
-		errs = append(errs, s.flows.expire(now))
-	}
-	if err := errors.Join(errs...); err != nil {
-		h.Log.Error("record refused packets; they are counted and tried again", "err", err)
+	h.reporting.Lock()
+	h.ended = true
+	h.reporting.Unlock()
+	h.report(time.Now(), true)
+	if wall != nil { // it reads what was sent, ends, and keeps what was not taken
+		wall.CloseWrite()
+		time.AfterFunc(endTimeout, func() { wall.Close() })
 	}
 }
 
@@ -162,7 +137,11 @@ func (h *Hub) recordRepeats(now time.Time) {
 func (h *Hub) handle(ctx context.Context, c *net.UnixConn) {
 	conn := wire.NewConn(c)
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		if !h.isWall(conn) { // which closeAll closes
+			conn.Close()
+		}
+	})
 	defer stop()
 	timer := time.AfterFunc(helloTimeout, func() { conn.Close() })
 	m, files, err := conn.Receive()
@@ -176,10 +155,25 @@ func (h *Hub) handle(ctx context.Context, c *net.UnixConn) {
 	case m.Hello.Role == wire.RoleWall:
 		h.handleWall(ctx, conn, *m.Hello)
 	case m.Hello.Role == wire.RoleHold:
-		h.handleHolder(ctx, conn, *m.Hello)
+		h.handleHolder(ctx, conn, *m.Hello, peerPID(c))
 	default:
 		h.refuse(conn, "its role is unknown")
 	}
+}
+
+// peerPID is the process id of who connected; zero: the kernel does not say.
+func peerPID(c *net.UnixConn) int {
+	pid := 0
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(peer.Pid)
+		}
+	})
+	return pid
 }
 
 // refuse records and ends a connection on the wall socket. It reads on until the

@@ -44,7 +44,7 @@ func newWorld(t *testing.T, change func(*Hub)) *world {
 	w := &world{t: t, socket: filepath.Join(dir, "s"), served: make(chan Plugged, 100)}
 	w.hub = &Hub{
 		Pool4: pool4, Pool6: pool6, StateFile: filepath.Join(dir, "registrations.json"), WallToken: "the-wall's-token",
-		Append: w.append, ClaimTimeout: time.Hour, Log: newLog(t),
+		Append: w.append, AppendAll: w.appendAll, ClaimTimeout: time.Hour, Log: newLog(t),
 		Serve: func(ctx context.Context, p Plugged) error { w.served <- p; <-ctx.Done(); return nil },
 	}
 	if change != nil {
@@ -78,6 +78,12 @@ func (w *world) append(e audit.Event) (audit.Event, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.record.append(e)
+}
+
+func (w *world) appendAll(es []audit.Event) ([]audit.Event, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.record.appendAll(es)
 }
 
 func (w *world) events() []audit.Event {
@@ -146,12 +152,16 @@ func (p peer) netns() {
 
 func (p peer) receive() wire.Message {
 	p.t.Helper()
-	m, files, err := p.Receive()
-	if err != nil {
-		p.t.Fatal(err)
+	for {
+		m, files, err := p.Receive()
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		wire.CloseAll(files)
+		if m.Settled == nil { // which comes when it will
+			return m
+		}
 	}
-	wire.CloseAll(files)
-	return m
 }
 
 func (p peer) wantRefused(reason string) {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // The ports of a sandbox's own gateway address, as the container sees them.
@@ -14,6 +15,9 @@ const (
 	ProxyPort = 3128
 	DNSPort   = 53
 )
+
+// youngTime is how long the record may take to have something of a connection.
+const youngTime = 10 * time.Second
 
 // Listeners are the connections of one sandbox, told apart by the address that
 // the container wanted to reach. Each must be served.
@@ -30,13 +34,14 @@ type mux struct {
 	Listeners
 	queues   []*queue
 	accepted func(net.Conn) // told of each connection
+	dropped  func(net.Conn) // and of each that no server took after all
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 }
 
 func newMux(addr net.Addr, gates ...netip.Addr) *mux {
-	m := &mux{gates: gates, conns: map[*conn]struct{}{}, accepted: func(net.Conn) {}}
+	m := &mux{gates: gates, conns: map[*conn]struct{}{}, accepted: func(net.Conn) {}, dropped: func(net.Conn) {}}
 	next := func() *queue {
 		q := &queue{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
 		m.queues = append(m.queues, q)
@@ -63,8 +68,9 @@ func (m *mux) serve(ctx context.Context, l net.Listener) error {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
+			tracked := m.track(c.(*net.TCPConn))
 			m.accepted(c)
-			m.dispatch(ctx, m.track(c.(*net.TCPConn)))
+			m.dispatch(ctx, tracked)
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return nil
 		case isShortage(err):
@@ -83,6 +89,7 @@ func (m *mux) dispatch(ctx context.Context, c *conn) {
 	case <-q.done:
 	case <-ctx.Done():
 	}
+	m.dropped(c)
 	c.SetLinger(0) // a reset; closing reports what matters
 	c.Close()
 }
@@ -106,11 +113,23 @@ func (m *mux) target(wanted netip.AddrPort) net.Listener {
 }
 
 func (m *mux) track(c *net.TCPConn) *conn {
-	tracked := &conn{TCPConn: c, mux: m}
+	tracked := &conn{TCPConn: c, mux: m, since: time.Now()}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.conns[tracked] = struct{}{}
 	return tracked
+}
+
+// young counts the open connections that were accepted lately.
+func (m *mux) young(now time.Time) (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for c := range m.conns {
+		if now.Sub(c.since) < youngTime {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *mux) closeAll() {
@@ -130,7 +149,8 @@ func (m *mux) closeAll() {
 // conn is a connection from a sandbox. LocalAddr is the address it wanted.
 type conn struct {
 	*net.TCPConn
-	mux *mux
+	mux   *mux
+	since time.Time
 }
 
 // Close forgets and closes the connection.

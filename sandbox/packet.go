@@ -32,6 +32,7 @@ type header struct {
 	src, dst netip.Addr
 	sport    uint16 // zero where the protocol has none
 	dport    uint16 // for ICMP: type<<8 | code
+	sequence uint32 // TCP
 }
 
 func (h header) protoName() string {
@@ -118,6 +119,9 @@ func (h *header) transport(data []byte) {
 	case h.hasPorts() && len(data) >= 4:
 		h.sport = binary.BigEndian.Uint16(data[0:2])
 		h.dport = binary.BigEndian.Uint16(data[2:4])
+		if h.proto == protoTCP && len(data) >= 8 {
+			h.sequence = binary.BigEndian.Uint32(data[4:8])
+		}
 	case h.isICMP() && len(data) >= 2:
 		h.dport = binary.BigEndian.Uint16(data[0:2])
 	}

@@ -110,7 +110,7 @@ func TestGatewayComesBack(t *testing.T) {
 func TestUnclaimedRegistrationIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &Hub{Pool4: pool4, Pool6: pool6, StateFile: t.TempDir() + "/r", WallToken: "x", ClaimTimeout: time.Minute,
-			Append: (&record{}).append, Log: newLog(t), Serve: neverServe}
+			Append: (&record{}).append, AppendAll: (&record{}).appendAll, Log: newLog(t), Serve: neverServe}
 		if err := h.Open(); err != nil {
 			t.Fatal(err)
 		}
@@ -128,45 +128,6 @@ func TestUnclaimedRegistrationIsDropped(t *testing.T) {
 			t.Fatalf("%+v", h.List())
 		}
 	})
-}
-
-func TestPacketsAreRecordedAndTaken(t *testing.T) {
-	w := newWorld(t, nil)
-	wall, _, _ := w.ready()
-	known, gone := udp(1, 0), udp(1, 0)
-	known.Sandbox, gone.Sandbox = id(1), id(7)
-	wall.send(wire.Message{Packets: &wire.Packets{Packets: []wire.Packet{known, known, gone, gone, gone}, Lost: 4}})
-	if m := wall.receive(); m.Taken == nil {
-		t.Fatalf("%+v", m)
-	}
-	w.wantEvent(1, func(e audit.Event) bool { return e.Sandbox == id(1) && e.Agent == "a" && e.Rule == "other" })
-	w.wantEvent(1, func(e audit.Event) bool { return e.Sandbox == id(7) && e.Agent == "" && e.Rule == "other" })
-	w.wantEvent(1, func(e audit.Event) bool { return e.Rule == "lost" && e.Count == 4 })
-	w.stop() // what is counted is recorded at the latest then
-	if got := w.record.total(); got != 9 {
-		t.Errorf("%d of 9: %+v", got, w.events())
-	}
-}
-
-// Packets that cannot be recorded at first are recorded later.
-func TestPacketsWhileTheRecordFails(t *testing.T) {
-	w := newWorld(t, nil)
-	wall, _, _ := w.ready()
-	w.fail(errors.New("disk full"))
-	for _, sandbox := range []string{id(1), id(7)} {
-		p := udp(1, 0)
-		p.Sandbox = sandbox
-		wall.send(wire.Message{Packets: &wire.Packets{Packets: []wire.Packet{p, p}, Lost: 2}})
-		if m := wall.receive(); m.Taken == nil {
-			t.Fatalf("%+v", m)
-		}
-	}
-	w.hub.Unregister(id(1))
-	w.fail(nil)
-	w.stop()
-	if got := w.record.total(); got != 8 {
-		t.Errorf("%d of 8: %+v", got, w.events())
-	}
 }
 
 func (w *world) fail(err error) {

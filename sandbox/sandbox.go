@@ -49,46 +49,65 @@ type State struct {
 // interface.
 type Plugged struct {
 	Registration
+	Origin
 	Subject func() audit.Subject // as it is now; safe to call at any time
 	Listeners
 	UDP   *net.UDPConn // DNS queries to any server
 	Meter *Meter       // of State.Usage
 }
 
-// Hub serves the wall socket and keeps the sandboxes. All fields but Pool6 are
-// required; an invalid Pool6 means no IPv6.
+// Origin is where the processes of a sandbox are to be looked for.
+type Origin struct {
+	Holder int    // process id of the holder, as this process sees it; zero: not known
+	Netns  uint64 // inode of the network namespace that the holder sent; zero: not known
+}
+
+// Hub serves the wall socket and keeps the sandboxes. All fields but Pool6 and
+// Find are required; an invalid Pool6 means no IPv6.
 type Hub struct {
 	Pool4, Pool6 netip.Prefix
 	StateFile    string // the registrations
 	WallToken    string // proves that a connection is the wall's
 	// Serve works for one plugged sandbox and returns when ctx has ended and
 	// nothing that it started is left.
-	Serve        func(ctx context.Context, p Plugged) error
-	Append       func(audit.Event) (audit.Event, error)
+	Serve     func(ctx context.Context, p Plugged) error
+	Append    func(audit.Event) (audit.Event, error)
+	AppendAll func([]audit.Event) ([]audit.Event, error) // all or none
+	// Find tells which process of a sandbox sent a TCP or UDP packet; nil: the
+	// events of packets have no process.
+	Find         func(sandboxID string, o Origin, proto string, src, dst netip.AddrPort) *audit.Process
 	ClaimTimeout time.Duration // how long a registration waits for its holder
 	Log          *slog.Logger
 
 	mu        sync.Mutex
 	registry  *registry // nil: not running yet
 	sandboxes map[string]*sandbox
-	strangers *flows // of sandboxes that have ended, or never were
-	lost      uint64 // packets known by their number, not recorded yet
+	leaving   map[string]*sandbox // that have ended lately
 	wall      *wallConn
 	changed   chan struct{} // closed at each change
 	closed    bool
 	running   sync.WaitGroup
+
+	reporting  sync.Mutex // taken before mu
+	flows      flows
+	unanswered *wallConn // waits for Taken; nil: none does. Guarded by reporting
+	ended      bool      // the next gateway records what comes. Guarded by reporting
 }
 
 // sandbox is guarded by Hub.mu.
 type sandbox struct {
 	State
-	subject atomic.Pointer[audit.Subject] // not guarded: servers read it
-	holder  *wire.Conn                    // nil: away
-	netns   *os.File                      // the holder's namespace, until the wall has plugged it
-	stop    func()                        // ends its servers and waits for them; nil: not plugged
-	flows   *flows
-	half    *halfOpen // has a lock of its own
-	meter   Meter     // has a lock of its own
+	subject  atomic.Pointer[audit.Subject] // not guarded: servers read it
+	origin   Origin
+	holder   *wire.Conn       // nil: away
+	netns    *os.File         // the holder's namespace, until the wall has plugged it
+	stop     func()           // ends its servers and waits for them; nil: not plugged
+	mux      *mux             // of the last plug
+	listener *net.TCPListener // the same
+	half     *halfOpen        // has a lock of its own
+	lookups  lookups          // has a lock of its own
+	meter    Meter            // has a lock of its own
+	left     time.Time        // when it ended
 
 	plugging int // plugs that the wall was asked for and has not answered
 	retries  int // plugs that failed one after the other
@@ -106,7 +125,8 @@ func (s *sandbox) currentSubject() audit.Subject { return *s.subject.Load() }
 
 type wallConn struct {
 	*wire.Conn
-	ipv6 bool
+	ipv6    bool
+	settled map[string]uint64 // what it was told, by sandbox
 }
 
 // Register records a sandbox and returns its addresses. Its holder has
@@ -135,7 +155,6 @@ func (h *Hub) Register(reg Registration) (Addresses, error) {
 func (h *Hub) track(reg Registration) {
 	s := &sandbox{State: State{Registration: reg, Phase: Waiting, Since: time.Now().UTC()}}
 	s.subject.Store(&reg.Subject)
-	s.flows = newFlows(func(string) audit.Subject { return s.currentSubject() }, h.Append)
 	s.half = newHalfOpen()
 	s.claim = time.AfterFunc(h.ClaimTimeout, func() { h.unclaimed(s) })
 	h.sandboxes[reg.Sandbox] = s
@@ -267,10 +286,8 @@ func (h *Hub) forget(s *sandbox) {
 	if s.holder != nil { // told, so that it ends rather than comes back
 		h.dismiss(s.holder, "the sandbox has ended")
 	}
-	if err := s.flows.expire(time.Now().Add(flowWindow)); err != nil {
-		h.Log.Error("record the repeats of a sandbox's packets; they are tried again", "sandbox", s.Sandbox, "err", err)
-	}
-	h.strangers.inherit(s.flows)
+	s.left = time.Now()
+	h.leaving[s.Sandbox] = s
 }
 
 // send sends m. A peer that cannot be sent to is closed: its Receive ends, and

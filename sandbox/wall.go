@@ -19,19 +19,21 @@ func (h *Hub) handleWall(ctx context.Context, conn *wire.Conn, hello wire.Hello)
 		h.refuse(conn, "the wall's token is not known")
 		return
 	}
+	h.newWall()
 	h.mu.Lock()
 	for h.wall != nil {
 		old := h.wall
 		h.mu.Unlock()
 		h.dismiss(old.Conn, "another wall has taken over")
 		h.wallLost(old)
+		h.newWall()
 		h.mu.Lock()
 	}
 	if h.closed {
 		h.mu.Unlock()
 		return
 	}
-	wall := &wallConn{conn, hello.IPv6}
+	wall := &wallConn{conn, hello.IPv6, map[string]uint64{}}
 	h.wall = wall
 	for _, s := range h.sandboxes {
 		h.plug(s)
@@ -92,6 +94,13 @@ func (h *Hub) plug(s *sandbox) {
 	s.plugging++
 }
 
+// isWall reports whether conn is the wall's.
+func (h *Hub) isWall(conn *wire.Conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.wall != nil && h.wall.Conn == conn
+}
+
 func (h *Hub) receiveWall(ctx context.Context, wall *wallConn) error {
 	for {
 		m, files, err := wall.Receive()
@@ -102,8 +111,7 @@ func (h *Hub) receiveWall(ctx context.Context, wall *wallConn) error {
 		case m.Plugged != nil:
 			err = h.plugged(ctx, wall, *m.Plugged, files)
 		case m.Packets != nil:
-			h.packets(*m.Packets)
-			h.send(wall.Conn, wire.Message{Taken: &wire.Taken{}})
+			h.packets(wall, *m.Packets)
 		default:
 			err = errors.New("the wall sent a message that is not for a gateway")
 		}
@@ -112,45 +120,6 @@ func (h *Hub) receiveWall(ctx context.Context, wall *wallConn) error {
 			return err
 		}
 	}
-}
-
-// packets records what the wall refused. What cannot be recorded now is counted,
-// and recorded later.
-func (h *Hub) packets(batch wire.Packets) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var errs []error
-	for _, p := range batch.Packets {
-		f := h.strangers // its sandbox has ended, or never was
-		if s := h.sandboxes[p.Sandbox]; s != nil {
-			f = s.flows
-			if p.Rule == ruleSYN && s.half.begin(p) {
-				continue
-			}
-		}
-		if p.Rule == ruleSYN {
-			p.Rule = ruleHalfOpen
-		}
-		errs = append(errs, f.add(p))
-	}
-	errs = append(errs, h.recordLost(batch.Lost))
-	if err := errors.Join(errs...); err != nil {
-		h.Log.Error("record refused packets; they are counted and tried again", "err", err)
-	}
-}
-
-// recordLost makes an event of packets of which only the number is known, those
-// included that it failed for before; h.mu is held.
-func (h *Hub) recordLost(more uint64) error {
-	h.lost += more
-	if h.lost == 0 {
-		return nil
-	}
-	if _, err := h.Append(lostEvent(h.lost)); err != nil {
-		return err
-	}
-	h.lost = 0
-	return nil
 }
 
 // plugged takes the listeners of a sandbox and serves them.

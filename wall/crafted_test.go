@@ -122,3 +122,48 @@ func TestPing(t *testing.T) {
 		b.want(1, c.event, func(e audit.Event) bool { return e.Proto == c.event && e.Rule == "other" })
 	}
 }
+
+// A piece of a datagram, whose rest never comes, is recorded, and nothing is put
+// together of pieces.
+func TestFragments(t *testing.T) {
+	b := newBox(t)
+	dst := netip.MustParseAddr("203.0.113.5")
+	piece := func(offset uint16, payload ...byte) []byte {
+		p := packet4(unix.IPPROTO_UDP, b.addr.Sandbox4, dst, payload)
+		binary.BigEndian.PutUint16(p[4:], 77)
+		binary.BigEndian.PutUint16(p[6:], offset)
+		return p
+	}
+	const more = 1 << 13
+	b.sendRaw(t, piece(more, 3, 232, 0, 53, 0, 16, 0, 0), piece(1, make([]byte, 8)...))
+	b.want(1, "the first piece", packetTo(b.id, "fragment", "203.0.113.5:53"))
+	b.want(1, "the last piece", func(e audit.Event) bool { return e.Rule == "fragment" && e.Dst == "203.0.113.5" && e.Proto == "udp" })
+	b.ns.in(t, func() error {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_FRAGMENT)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Sendto(fd, []byte{unix.IPPROTO_UDP, 0, 0, 1, 0, 0, 0, 9, 3, 232, 0, 53, 0, 16, 0, 0}, 0,
+			&unix.SockaddrInet6{Addr: netip.MustParseAddr("2001:db8::5").As16()})
+	})
+	b.want(1, "an IPv6 piece", packetTo(b.id, "fragment", "[2001:db8::5]:53"))
+	b.want(3, "and nothing else", func(audit.Event) bool { return true })
+}
+
+// A router solicitation to an address that is not link-local multicast is not the
+// kernel's own.
+func TestSolicitationToAnyAddress(t *testing.T) {
+	b := newBox(t)
+	for _, kind := range []byte{icmpRouterSolicit, icmpMLDReport, icmpMLD2Report} {
+		b.ns.in(t, func() error {
+			fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			return unix.Sendto(fd, []byte{kind, 0, 0, 0, 0, 0, 0, 0}, 0, &unix.SockaddrInet6{Addr: netip.MustParseAddr("2001:db8::5").As16()})
+		})
+	}
+	b.want(3, "ICMPv6", func(e audit.Event) bool { return e.Rule == "other" && e.Proto == "icmpv6" && e.Dst == "2001:db8::5" })
+}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,8 @@ type gateway struct {
 	mu      sync.Mutex
 	events  []audit.Event
 	changed chan struct{} // closed when events change
+	records atomic.Bool   // each connection
+	deaf    atomic.Bool   // no server takes a connection
 	fail    error         // of recording
 	failed  int
 }
@@ -53,7 +56,7 @@ func (g *gateway) start() {
 	ctx, cancel := context.WithCancel(g.t.Context())
 	g.hub = &sandbox.Hub{
 		Pool4: netip.MustParsePrefix("10.213.0.0/16"), Pool6: netip.MustParsePrefix("fd53:616c:6c79::/112"),
-		StateFile: g.state, WallToken: wallToken, Serve: g.serve, Append: g.append, ClaimTimeout: patient,
+		StateFile: g.state, WallToken: wallToken, Serve: g.serve, Append: g.append, AppendAll: g.appendAll, ClaimTimeout: patient,
 		Log: slog.New(slog.NewTextHandler(g.t.Output(), nil)),
 	}
 	l := listen(g.t, g.socket)
@@ -76,6 +79,10 @@ func (g *gateway) running() bool {
 
 // serve answers each connection with its queue and the wanted address.
 func (g *gateway) serve(ctx context.Context, p sandbox.Plugged) error {
+	if g.deaf.Load() {
+		<-ctx.Done()
+		return nil
+	}
 	tasks, ctx := errgroup.WithContext(ctx)
 	for name, l := range map[string]net.Listener{"model": p.Model, "proxy": p.Proxy, "dns": p.DNS, "intercept": p.Intercept} {
 		stop := context.AfterFunc(ctx, func() { l.Close() })
@@ -88,6 +95,10 @@ func (g *gateway) serve(ctx context.Context, p sandbox.Plugged) error {
 				}
 				tasks.Go(func() error {
 					defer c.Close()
+					if g.records.Load() {
+						_, err = g.append(audit.Event{Subject: p.Subject(), Layer: audit.LayerIntercept, Dst: c.LocalAddr().String(), Count: 1})
+						return err
+					}
 					defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Now()) })()
 					fmt.Fprintf(c, "%s %s %s\n", p.Sandbox, name, c.LocalAddr())
 					io.Copy(io.Discard, c)
@@ -117,6 +128,16 @@ func (g *gateway) append(e audit.Event) (audit.Event, error) {
 	close(g.changed)
 	g.changed = make(chan struct{})
 	return e, nil
+}
+
+func (g *gateway) appendAll(es []audit.Event) ([]audit.Event, error) {
+	for i := range es {
+		var err error
+		if es[i], err = g.append(es[i]); err != nil {
+			return nil, err
+		}
+	}
+	return es, nil
 }
 
 // ending returns the sandbox's last state, once it has ended.
@@ -154,7 +175,7 @@ func (g *gateway) count(match func(audit.Event) bool) (n int64) {
 	defer g.mu.Unlock()
 	for _, e := range g.events {
 		if match(e) {
-			n += max(e.Count, 1)
+			n += max(e.Count+e.Lost, 1)
 		}
 	}
 	return n

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sallyport/sallyport/wall/wire"
 	"github.com/vishvananda/netlink"
@@ -27,6 +28,7 @@ type guard struct {
 	mu      sync.Mutex
 	address *wire.Address // nil: not plugged
 	index   int           // of our interface; zero: not plugged
+	reached int           // the interface whose other end has answered
 	conn    *wire.Conn    // nil: the gateway is away
 	reports []wire.Foreign
 	sent    bool         // the first report, to conn, which has not taken it yet
@@ -185,12 +187,39 @@ func (g *guard) configure(link netlink.Link) error {
 	if err := setAddresses(link, []netip.Prefix{g.address.Addr4, g.address.Addr6}); err != nil {
 		return err
 	}
+	if g.reached != g.index {
+		if err := awaitGate(link, g.address.Gate4); err != nil {
+			return err
+		}
+		g.reached = g.index
+	}
 	for _, gate := range []netip.Addr{g.address.Gate4, g.address.Gate6} {
-		if err := setDefaultRoute(link, gate); err != nil {
+		if err := errors.Join(setNeighbour(link, gate, wallMAC), setDefaultRoute(link, gate)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// awaitGate waits until the wall's end answers. Both kernels' ends drop what is
+// sent in the moment after the interface was set up, without a word.
+func awaitGate(link netlink.Link, gate netip.Addr) error {
+	const use = 1 // NTF_USE, linux/neighbour.h: look for it now
+	ask := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: unix.AF_INET, Flags: use, IP: gate.AsSlice()}
+	if err := netlink.NeighSet(ask); err != nil {
+		return fmt.Errorf("look for the wall's end: %w", err)
+	}
+	for range 1000 {
+		known, err := netlink.NeighList(link.Attrs().Index, unix.AF_INET)
+		if err != nil {
+			return fmt.Errorf("list neighbours: %w", err)
+		}
+		if slices.ContainsFunc(known, func(n netlink.Neigh) bool { return n.IP.Equal(ask.IP) && n.State&netlink.NUD_REACHABLE != 0 }) {
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return errors.New("the wall's end of the plug does not answer")
 }
 
 // setDefaultRoute sends everything to gate, unless that is so already. An invalid

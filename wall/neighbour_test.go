@@ -9,21 +9,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The wall knows where each sandbox is for good. Without that, its answers over
-// IPv6 stopped about ten seconds after the last packet.
-func TestSandboxIsAPermanentNeighbour(t *testing.T) {
+// Each end knows for good where the other is. Without that, the wall's answers over
+// IPv6 stopped about ten seconds after the last packet, and a sandbox would drop
+// what it sends until it has found out.
+func TestPermanentNeighbours(t *testing.T) {
 	b := newBox(t)
-	for _, addr := range []net.IP{b.addr.Sandbox4.AsSlice(), b.addr.Sandbox6.AsSlice()} {
-		found := false
-		b.wallNS.in(t, func() error {
-			list, err := netlink.NeighList(0, 0)
-			for _, n := range list {
-				found = found || n.IP.Equal(addr) && n.State == netlink.NUD_PERMANENT && n.HardwareAddr.String() == plugMAC.String()
+	for _, end := range []struct {
+		ns    namespace
+		addrs []netip.Addr // of the other end
+		mac   net.HardwareAddr
+	}{
+		{b.wallNS, []netip.Addr{b.addr.Sandbox4, b.addr.Sandbox6}, plugMAC},
+		{b.ns, []netip.Addr{b.addr.Gate4, b.addr.Gate6}, wallMAC},
+	} {
+		for _, addr := range end.addrs {
+			found := false
+			end.ns.in(t, func() error {
+				list, err := netlink.NeighList(0, 0)
+				for _, n := range list {
+					found = found || n.IP.Equal(addr.AsSlice()) && n.State == netlink.NUD_PERMANENT && n.HardwareAddr.String() == end.mac.String()
+				}
+				return err
+			})
+			if !found {
+				t.Errorf("%s is no permanent neighbour", addr)
 			}
-			return err
-		})
-		if !found {
-			t.Errorf("%s is no permanent neighbour", addr)
 		}
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,47 +14,75 @@ import (
 )
 
 const (
-	queueLength = 4096 // packets kept while the gateway is away; more are counted
-	batchLength = 128  // packets in one message: well under wire.MaxMessage
-	nflogBuffer = 4 << 20
+	queueLength  = 16384 // packets of one group kept while the gateway is away; more are lost, and counted
+	batchLength  = 128   // packets in one message, and numbers of each kind: well under wire.MaxMessage
+	nflogBuffer  = 4 << 20
+	compareEvery = time.Second
+	groups       = groupEnd - groupFirst
 )
 
-// packetQueue holds refused packets until the gateway takes them.
+// packetQueue holds what the rules tell until the gateway takes it: packets, those
+// of the first group before others, and numbers where there is no packet.
 type packetQueue struct {
-	mu      sync.Mutex
-	packets []wire.Packet
-	lost    uint64
-	wake    chan struct{} // of length one: there is something to send
+	mu        sync.Mutex
+	packets   [groups][]wire.Packet
+	markers   [groups]uint64        // the last one that came back
+	sandboxes map[uint32]string     // by interface
+	kept      map[source]uint64     // packets that are accounted for: told, or lost
+	lost      map[source]uint64     // not told yet
+	begun     map[string]wire.Begun // by sandbox
+	unsaid    map[string]bool       // of begun: what this gateway was not told
+	wake      chan struct{}         // of length one: there is something to send
 }
 
-func newPacketQueue() *packetQueue { return &packetQueue{wake: make(chan struct{}, 1)} }
+func newPacketQueue() *packetQueue {
+	return &packetQueue{sandboxes: map[uint32]string{}, kept: map[source]uint64{}, lost: map[source]uint64{},
+		begun: map[string]wire.Begun{}, unsaid: map[string]bool{}, wake: make(chan struct{}, 1)}
+}
 
-// read takes packets from NFLOG until ctx ends.
-func (q *packetQueue) read(ctx context.Context) error {
+// account compares counters and packets again and again until ctx ends.
+func (q *packetQueue) account(ctx context.Context, l *ledger) error {
+	tick := time.NewTicker(compareEvery)
+	defer tick.Stop()
+	defer l.marker.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := l.step(q); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// read takes packets from one group of NFLOG until ctx ends. What the kernel drops
+// of it the counters tell.
+func (q *packetQueue) read(ctx context.Context, group uint16) error {
 	// The reader's goroutines end with ctx. Its own Close races with their start, and
 	// would wait for ever where ctx goes on: hence Con.Close below.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	reader, err := nfl.Open(&nfl.Config{Group: nflogGroup, Copymode: nfl.CopyPacket, Bufsize: snapLen, QThresh: 32, Timeout: 1, Flags: nfl.FlagSeq})
+	config := nfl.Config{Group: group, Copymode: nfl.CopyPacket, Bufsize: snapLen, QThresh: 32, Timeout: 1}
+	if group == groupFirst {
+		config.QThresh = 1 // told at once, while its sender is still there to be found
+	}
+	reader, err := nfl.Open(&config)
 	if err != nil {
 		return fmt.Errorf("open NFLOG: %w; hint: as root, modprobe nfnetlink_log", err)
 	}
 	if err := reader.Con.SetReadBuffer(nflogBuffer); err != nil {
 		return errors.Join(fmt.Errorf("size the NFLOG buffer: %w", err), reader.Con.Close())
 	}
-	names, gap := interfaceNames{}, gaps{}
 	hook := func(a nfl.Attribute) int {
-		if a.Seq != nil {
-			q.addLost(gap.before(*a.Seq))
-		}
-		q.add(packet(a, names))
+		q.add(int(group-groupFirst), a)
 		return 0
 	}
 	failed := make(chan error, 1)
 	onError := func(err error) int {
 		var op *netlink.OpError
 		if errors.As(err, &op) && errors.Is(op.Err, unix.ENOBUFS) {
-			q.addLost(gap.overrun())
 			return 0
 		}
 		select {
@@ -77,79 +103,24 @@ func (q *packetQueue) read(ctx context.Context) error {
 	return errors.Join(err, reader.Con.Close())
 }
 
-// gaps counts the packets that NFLOG dropped, by their sequence numbers.
-type gaps struct {
-	next    uint32
-	counted uint64 // lost already said, before the next number tells how many
-}
-
-// overrun is how many are known to be lost when the kernel says that some were.
-func (g *gaps) overrun() uint64 {
-	g.counted++
-	return 1
-}
-
-// before is how many were lost before seq, without those that overrun told.
-func (g *gaps) before(seq uint32) uint64 {
-	lost := uint64(seq - g.next)
-	lost -= min(lost, g.counted)
-	g.next, g.counted = seq+1, 0
-	return lost
-}
-
-// interfaceNames caches interface names by index: one look-up each, since an
-// index is not used again in the life of a namespace.
-type interfaceNames map[uint32]string
-
-func (n interfaceNames) sandbox(index uint32) string {
-	name, ok := n[index]
-	if !ok {
-		if i, err := net.InterfaceByIndex(int(index)); err == nil {
-			name = i.Name
-			n[index] = name
-		}
-	}
-	id, ours := strings.CutPrefix(name, "sp")
-	if !ours || !wire.ValidSandbox(id) {
-		return ""
-	}
-	return id
-}
-
-func packet(a nfl.Attribute, names interfaceNames) wire.Packet {
-	p := wire.Packet{Time: time.Now().UnixNano()}
-	if a.InDev != nil {
-		p.Sandbox = names.sandbox(*a.InDev)
-	}
-	if a.Prefix != nil {
-		p.Rule = strings.TrimRight(*a.Prefix, "\x00 ")
-	}
-	if a.Payload != nil {
-		data := *a.Payload
-		p.Data = append([]byte(nil), data[:min(len(data), snapLen)]...)
-	}
-	return p
-}
-
-func (q *packetQueue) add(p wire.Packet) {
-	q.mu.Lock()
-	if len(q.packets) < queueLength {
-		q.packets = append(q.packets, p)
-	} else {
-		q.lost++
-	}
-	q.mu.Unlock()
-	q.signal()
-}
-
-func (q *packetQueue) addLost(n uint64) {
-	if n == 0 {
+// add takes what NFLOG delivered. A packet for which there is no room is left to
+// the counters.
+func (q *packetQueue) add(group int, a nfl.Attribute) {
+	if a.InDev == nil || a.Mark == nil || a.Payload == nil {
 		return
 	}
+	s, data := source{*a.InDev, *a.Mark}, *a.Payload
 	q.mu.Lock()
-	q.lost += n
-	q.mu.Unlock()
-	q.signal()
+	defer q.mu.Unlock()
+	switch {
+	case s.rule == ruleMarker:
+		q.markers[group] = max(q.markers[group], markerNumber(data))
+	case len(q.packets[group]) < queueLength:
+		q.kept[s]++
+		q.packets[group] = append(q.packets[group], wire.Packet{Time: time.Now().UnixNano(), Sandbox: q.sandboxes[s.index],
+			Rule: ruleNames[s.rule], Data: append([]byte(nil), data[:min(len(data), snapLen)]...)})
+		q.signal()
+	}
 }
 
 func (q *packetQueue) signal() {
@@ -163,6 +134,11 @@ func (q *packetQueue) signal() {
 // fails, which it then closes. What the gateway did not say it has taken stays in
 // the queue: a packet may be told twice, but not never.
 func (q *packetQueue) send(ctx context.Context, conn *wire.Conn, taken <-chan struct{}) {
+	q.mu.Lock()
+	for sandbox := range q.begun {
+		q.unsaid[sandbox] = true
+	}
+	q.mu.Unlock()
 	q.signal()
 	for {
 		select {
@@ -172,39 +148,73 @@ func (q *packetQueue) send(ctx context.Context, conn *wire.Conn, taken <-chan st
 		}
 		for {
 			batch := q.take()
-			if len(batch.Packets) == 0 && batch.Lost == 0 {
+			if batch.empty() {
 				break
 			}
-			if err := conn.Send(wire.Message{Packets: &batch}); err != nil {
+			if err := conn.Send(wire.Message{Packets: &batch.Packets}); err != nil {
 				q.putBack(batch)
 				conn.Close()
 				return
 			}
 			select {
 			case <-taken:
+				continue
 			case <-ctx.Done():
-				q.putBack(batch)
-				return
 			}
+			select {
+			case <-taken: // just before the end
+			default:
+				q.putBack(batch)
+			}
+			return
 		}
 	}
 }
 
-func (q *packetQueue) take() wire.Packets {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	n := min(len(q.packets), batchLength)
-	batch := wire.Packets{Packets: q.packets[:n:n], Lost: q.lost}
-	q.packets, q.lost = q.packets[n:], 0
-	if len(q.packets) == 0 {
-		q.packets = nil
-	}
-	return batch
+// batch is one message, and where it was taken from.
+type batch struct {
+	wire.Packets
+	group int
+	lost  map[source]uint64
 }
 
-func (q *packetQueue) putBack(batch wire.Packets) {
+func (b batch) empty() bool { return len(b.Packets.Packets)+len(b.Lost)+len(b.Begun) == 0 }
+
+func (q *packetQueue) take() batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.packets = append(batch.Packets, q.packets...)
-	q.lost += batch.Lost
+	b := batch{lost: map[source]uint64{}}
+	for b.group = range q.packets {
+		if waiting := q.packets[b.group]; len(waiting) > 0 {
+			n := min(len(waiting), batchLength)
+			b.Packets.Packets, q.packets[b.group] = waiting[:n:n], waiting[n:]
+			break
+		}
+	}
+	for s, n := range q.lost {
+		if len(b.Lost) == batchLength {
+			break
+		}
+		b.lost[s] = n
+		b.Lost = append(b.Lost, wire.Lost{Sandbox: q.sandboxes[s.index], Rule: ruleNames[s.rule], Packets: n})
+		delete(q.lost, s)
+	}
+	for sandbox := range q.unsaid {
+		if len(b.Begun) == batchLength {
+			break
+		}
+		b.Begun = append(b.Begun, q.begun[sandbox])
+		delete(q.unsaid, sandbox)
+	}
+	return b
+}
+
+func (q *packetQueue) putBack(b batch) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.packets[b.group] = append(b.Packets.Packets, q.packets[b.group]...)
+	for s, n := range b.lost {
+		q.lost[s] += n
+	}
+	// What was begun is said to each gateway anew.
 }

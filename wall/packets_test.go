@@ -3,70 +3,126 @@ package wall
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	nfl "github.com/florianl/go-nflog/v2"
 	"github.com/sallyport/sallyport/wall/wire"
 )
 
-func TestGaps(t *testing.T) {
-	var g gaps
-	var lost uint64
-	for _, step := range []struct {
-		overrun bool
-		seq     uint32
-		want    uint64 // in all
-	}{
-		{seq: 0, want: 0}, {seq: 1, want: 0}, {seq: 5, want: 3}, {overrun: true, want: 4}, {overrun: true, want: 5},
-		{seq: 16, want: 13}, {overrun: true, want: 14}, {seq: 18, want: 14}, {seq: 19, want: 14}, {overrun: true, want: 15},
-	} {
-		if step.overrun {
-			lost += g.overrun()
-		} else {
-			lost += g.before(step.seq)
-		}
-		if lost != step.want {
-			t.Fatalf("%+v: %d lost", step, lost)
+// newQueue has interface 2, of a sandbox.
+func newQueue() *packetQueue {
+	q := newPacketQueue()
+	q.named(2, "0123456789ab")
+	return q
+}
+
+// told is what NFLOG delivers.
+func told(index, mark uint32, data ...byte) nfl.Attribute {
+	return nfl.Attribute{InDev: &index, Mark: &mark, Payload: &data}
+}
+
+// What does not fit into the queue is left to the counters, to the packet, however
+// often they are compared, and what waits is bounded.
+func TestQueueIsBounded(t *testing.T) {
+	q := newQueue()
+	for range queueLength + 7 {
+		q.add(0, told(2, ruleOther))
+	}
+	q.add(2, told(2, ruleStray))
+	for range 2 {
+		q.compare(map[source]uint64{{2, ruleOther}: queueLength + 7, {2, ruleStray}: 3, {9, ruleSpoof}: 5})
+	}
+	if len(q.packets[0]) != queueLength {
+		t.Errorf("%d packets are kept", len(q.packets[0]))
+	}
+	packets, lost := 0, map[wire.Lost]int{}
+	for b := q.take(); !b.empty(); b = q.take() {
+		packets += len(b.Packets.Packets)
+		for _, l := range b.Lost {
+			lost[l]++
 		}
 	}
-	g = gaps{next: 1<<32 - 1}
-	if n := g.before(1<<32-1) + g.before(0) + g.before(2); n != 1 {
-		t.Errorf("around the end of the numbers: %d lost", n)
+	if want := map[wire.Lost]int{{Sandbox: "0123456789ab", Rule: "other", Packets: 7}: 1, {Sandbox: "0123456789ab", Rule: "stray", Packets: 2}: 1,
+		{Rule: "spoof", Packets: 5}: 1}; packets != queueLength+1 || !maps.Equal(lost, want) {
+		t.Errorf("%d packets, lost: %v", packets, lost)
 	}
 }
 
-func TestQueueIsBounded(t *testing.T) {
-	q := newPacketQueue()
-	for range queueLength + 7 {
-		q.add(wire.Packet{})
+// A packet that comes after its counter was compared is not counted twice.
+func TestPacketThatIsLate(t *testing.T) {
+	q := newQueue()
+	s := source{2, ruleOther}
+	q.compare(map[source]uint64{s: 1})
+	q.add(0, told(2, ruleOther))
+	q.compare(map[source]uint64{s: 2})
+	q.compare(map[source]uint64{s: 4})
+	if q.lost[s] != 3 { // 4 counted, one came
+		t.Errorf("%d lost, not 3", q.lost[s])
 	}
-	if len(q.packets) != queueLength {
-		t.Errorf("%d packets are kept", len(q.packets))
+}
+
+// Packets of the first group go before what waits in the others.
+func TestFirstPacketsGoFirst(t *testing.T) {
+	q := newQueue()
+	for range 2 * batchLength {
+		q.add(groupRest-groupFirst, told(2, ruleOther))
 	}
-	total := uint64(0)
-	for {
-		batch := q.take()
-		if len(batch.Packets) == 0 && batch.Lost == 0 {
-			break
+	q.take()
+	q.add(0, told(2, ruleStray))
+	if b := q.take(); len(b.Packets.Packets) != 1 || b.Packets.Packets[0].Rule != "stray" {
+		t.Errorf("%+v", b)
+	}
+}
+
+// Connections are numbers to the gateway, with what it said of them before.
+func TestBegunConnections(t *testing.T) {
+	q := newQueue()
+	q.settled(wire.Settled{Sandbox: "000000000000", Segments: 99}) // of what never was
+	q.named(3, "0123456789ab")                                     // plugged again
+	q.settled(wire.Settled{Sandbox: "0123456789ab", Segments: 1})  // before anything was compared
+	counted := map[source]uint64{{2, ruleSYN}: 4, {3, ruleSYN}: 2}
+	q.compare(counted)
+	want := wire.Begun{Sandbox: "0123456789ab", Segments: 6, Settled: 1}
+	if b := q.take(); len(b.Begun) != 1 || b.Begun[0] != want || len(b.Lost) != 0 {
+		t.Errorf("%+v", b)
+	}
+	q.settled(wire.Settled{Sandbox: "0123456789ab", Segments: 5})
+	q.compare(counted)
+	if b := q.take(); !b.empty() {
+		t.Errorf("nothing has changed: %+v", b)
+	}
+	if b := q.begun["0123456789ab"]; b.Settled != 5 || len(q.begun) != 1 {
+		t.Errorf("%+v", q.begun)
+	}
+}
+
+// A message of NFLOG without what it must have is passed over.
+func TestStrangeMessages(t *testing.T) {
+	q := newQueue()
+	q.add(0, nfl.Attribute{})
+	q.add(0, told(1, ruleMarker))
+	q.add(0, told(1, ruleMarker, make([]byte, 35)...))
+	if b := q.take(); !b.empty() || q.seen(1) || !q.seen(0) {
+		t.Errorf("%+v", b)
+	}
+	for group := range groups {
+		q.add(group, told(1, ruleMarker, append(make([]byte, 28), 0, 0, 0, 0, 0, 0, 0, 7)...))
+		if q.seen(7) != (group == groups-1) || q.seen(8) {
+			t.Errorf("after group %d", group)
 		}
-		total += uint64(len(batch.Packets)) + batch.Lost
-		if total == batchLength+7 && batch.Lost != 7 {
-			t.Errorf("lost: %d", batch.Lost)
-		}
-	}
-	if total != queueLength+7 {
-		t.Errorf("%d of %d are accounted for", total, queueLength+7)
 	}
 }
 
 // What a gateway did not say it has taken goes to the next one.
 func TestQueueKeepsWhatWasNotTaken(t *testing.T) {
-	q := newPacketQueue()
-	q.add(wire.Packet{Rule: "first"})
-	q.addLost(3)
+	q := newQueue()
+	q.add(0, told(2, ruleOther))
+	q.compare(map[source]uint64{{2, ruleOther}: 4, {2, ruleSYN}: 1})
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
@@ -89,7 +145,7 @@ func TestQueueKeepsWhatWasNotTaken(t *testing.T) {
 		var sender sync.WaitGroup
 		sender.Go(func() { q.send(ctx, client, taken) })
 		m, _, err := server.Receive()
-		if err != nil || len(m.Packets.Packets) != 1 || m.Packets.Lost > 3 {
+		if err != nil || len(m.Packets.Packets) != 1 || len(m.Packets.Begun) != 1 {
 			t.Fatalf("%+v, %v", m, err)
 		}
 		if answers {
@@ -100,11 +156,14 @@ func TestQueueKeepsWhatWasNotTaken(t *testing.T) {
 		client.Close()
 		server.Close()
 		if left := q.take(); !answers {
+			if len(left.Lost) != 1 || left.Lost[0].Packets != 3 {
+				t.Errorf("left after it was not taken: %+v", left)
+			}
 			q.putBack(left)
-		} else if len(left.Packets) != 0 || left.Lost != 0 {
+		} else if !left.empty() {
 			t.Errorf("left after it was taken: %+v", left)
 		} else {
-			q.add(wire.Packet{Rule: "next"})
+			q.add(0, told(2, ruleStray))
 		}
 	}
 }
@@ -112,8 +171,8 @@ func TestQueueKeepsWhatWasNotTaken(t *testing.T) {
 // A gateway that cannot be sent to is left: the connection is closed, so that the
 // next one gets what waits.
 func TestQueueLeavesAGatewayThatIsGone(t *testing.T) {
-	q := newPacketQueue()
-	q.add(wire.Packet{Rule: "first"})
+	q := newQueue()
+	q.add(0, told(2, ruleOther))
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
@@ -135,7 +194,7 @@ func TestQueueLeavesAGatewayThatIsGone(t *testing.T) {
 	if err := client.Send(wire.Message{Taken: &wire.Taken{}}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the connection is open: %v", err)
 	}
-	if left := q.take(); len(left.Packets) != 1 {
+	if left := q.take(); len(left.Packets.Packets) != 1 {
 		t.Errorf("left: %+v", left)
 	}
 }

@@ -21,6 +21,9 @@ const sandboxInterface = "eth0"
 // instance an engine, while the wall is away.
 var plugMAC = net.HardwareAddr{0x02, 's', 'p', 'o', 'r', 't'}
 
+// wallMAC is the hardware address of the wall's end of every veth.
+var wallMAC = net.HardwareAddr{0x02, 's', 'p', 'w', 'a', 'l'}
+
 // interfaceName is the wall's side of a sandbox's veth: 14 bytes, of the 15 that
 // IFNAMSIZ leaves.
 func interfaceName(sandbox string) string { return "sp" + sandbox }
@@ -95,7 +98,7 @@ func foreignNamespace(f *os.File) (uint64, error) {
 
 func addVeth(name string, ns *os.File) error {
 	veth := &netlink.Veth{
-		LinkAttrs:        netlink.LinkAttrs{Name: name},
+		LinkAttrs:        netlink.LinkAttrs{Name: name, HardwareAddr: wallMAC},
 		PeerName:         sandboxInterface,
 		PeerHardwareAddr: plugMAC,
 		PeerNamespace:    netlink.NsFd(int(ns.Fd())),
@@ -118,26 +121,29 @@ func address(name string, wall4, wall6 netip.Prefix, ipv6 bool) error {
 	if err := setAddresses(link, prefixes); err != nil {
 		return err
 	}
-	return setNeighbours(link, prefixes)
+	for _, prefix := range prefixes { // of which the sandbox has the even address
+		if err := setNeighbour(link, prefix.Addr().Prev(), plugMAC); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// setNeighbours tells the kernel for good where the sandbox is. It could not find
-// out over IPv6: its answers have a foreign source, and without a link-local
-// address it has none to ask from.
-func setNeighbours(link netlink.Link, prefixes []netip.Prefix) error {
-	for _, prefix := range prefixes {
-		if !prefix.IsValid() {
-			continue
-		}
-		sandbox := prefix.Addr().Prev() // the even one of the pair
-		family := unix.AF_INET
-		if sandbox.Is6() {
-			family = unix.AF_INET6
-		}
-		neighbour := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: family, State: netlink.NUD_PERMANENT, IP: sandbox.AsSlice(), HardwareAddr: plugMAC}
-		if err := netlink.NeighSet(neighbour); err != nil {
-			return fmt.Errorf("set the neighbour %s: %w", sandbox, err)
-		}
+// setNeighbour tells the kernel for good where the other end of a pair is. The
+// wall could not find out over IPv6: its answers have a foreign source, and without
+// a link-local address it has none to ask from. A sandbox would drop what it sends
+// until it has an answer, and nobody would know. An invalid to is passed over.
+func setNeighbour(link netlink.Link, to netip.Addr, mac net.HardwareAddr) error {
+	if !to.IsValid() {
+		return nil
+	}
+	family := unix.AF_INET
+	if to.Is6() {
+		family = unix.AF_INET6
+	}
+	neighbour := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: family, State: netlink.NUD_PERMANENT, IP: to.AsSlice(), HardwareAddr: mac}
+	if err := netlink.NeighSet(neighbour); err != nil {
+		return fmt.Errorf("set the neighbour %s: %w", to, err)
 	}
 	return nil
 }
@@ -193,7 +199,7 @@ func routeMarked(ipv6 bool) error {
 	}
 	for family, all := range families {
 		rule := netlink.NewRule()
-		rule.Family, rule.Mark, rule.Table, rule.Priority = family, mark, table, 100
+		rule.Family, rule.Mark, rule.Table, rule.Priority = family, delivered, table, 100
 		if err := netlink.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("add the rule for marked packets: %w", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -14,18 +15,37 @@ import (
 const (
 	tproxyPort = 15001 // the TCP listeners' port, one listener per interface
 	dnsPort    = 53    // an answer must leave from the socket bound to port 53
-	nflogGroup = 7
-	mark       = 1 // packets for our listeners; policy routing delivers them here
+	delivered  = 1     // mark of packets for our listeners; policy routing delivers them here
 )
 
-// The prefixes of the NFLOG messages: which rule refused.
+// The NFLOG groups. A flood in one cannot crowd out what another logs.
 const (
-	ruleSpoof  = "spoof"  // a source address that is not the interface's
-	rulePort   = "port"   // TCP to the port of the listeners themselves
-	ruleSYN    = "syn"    // none: a connection begins; the gateway tells which never come to be
-	ruleClosed = "closed" // a SYN while no gateway listens
-	ruleStray  = "stray"  // a TCP segment of no connection
-	ruleOther  = "other"  // every other protocol, and UDP but for port 53
+	groupFirst = 7 + iota // the first packet of each destination
+	groupSYN              // first segments of connections that went to a listener
+	groupRest
+	groupEnd
+)
+
+// What refused a packet, as the rules mark it while it is counted and logged.
+const (
+	ruleSpoof    = 2 + iota // a source address that is not the interface's
+	rulePort                // TCP to the port of the listeners themselves
+	ruleSYN                 // nothing: a connection begins; the gateway tells which never come to be
+	ruleClosed              // a SYN while no gateway listens
+	ruleStray               // a TCP segment of no connection
+	ruleFragment            // a piece of a datagram: nothing is put together here
+	ruleOther               // every other protocol, and UDP but for port 53
+	ruleMarker              // nothing: the wall's own packet, see packetQueue.compare
+)
+
+var ruleNames = map[uint32]string{ruleSpoof: "spoof", rulePort: "port", ruleSYN: "syn", ruleClosed: "closed",
+	ruleStray: "stray", ruleFragment: "fragment", ruleOther: "other"}
+
+// The bounds of the sets.
+const (
+	maxSeen   = 1 << 16          // destinations remembered; those beyond log to the last group
+	seenTime  = 30 * time.Second // how long
+	maxCounts = 1 << 20          // a counter for each rule of each interface that there ever was
 )
 
 // ICMPv6 types, RFC 4861 and RFC 3810.
@@ -49,45 +69,91 @@ const (
 // applyRules replaces the whole table in one transaction.
 //
 //	table inet wall {
+//	  set seen { typeof meta iif . meta mark . meta l4proto . th dport . ip6 daddr; size 65536; timeout 30s; }
+//	  set counts { typeof meta iif . meta mark; counter; }
+//	  chain fragments { type filter hook prerouting priority -450;    # before the kernel puts them together
+//	    ip frag-off & 0x3fff != 0 counter meta mark set fragment goto refuse
+//	    exthdr frag exists counter meta mark set fragment goto refuse
+//	  }
 //	  chain pre { type filter hook prerouting priority mangle; policy drop;
+//	    iifname "lo" udp dport 9 meta mark set marker log first log syn log rest drop
 //	    iifname "lo" accept
 //	    ip6 hoplimit 255 icmpv6 type { neighbour solicitation, advertisement } accept
-//	    icmpv6 type { router solicitation, mld kinds } counter drop     # the kernel's own, no attempt
-//	    fib saddr . iif oif missing counter log "spoof" drop
-//	    tcp dport 15001 counter log "port" reject with tcp reset
-//	    meta l4proto tcp socket transparent 1 meta mark set 1 accept
-//	    tcp flags & (fin|syn|rst|ack) == syn counter tproxy to :15001 log "syn" meta mark set 1 accept
-//	    tcp flags & (fin|syn|rst|ack) == syn counter log "closed" reject with tcp reset
-//	    udp dport 53 counter tproxy to :53 meta mark set 1 accept
-//	    meta l4proto tcp counter log "stray" reject with tcp reset
-//	    counter log "other" reject with icmpx admin-prohibited
+//	    ip6 daddr ff02::/16 icmpv6 type { router solicitation, mld kinds } counter drop   # the kernel's own, no attempt
+//	    fib saddr . iif oif missing counter meta mark set spoof goto refuse
+//	    tcp dport 15001 counter meta mark set port goto refuse
+//	    meta l4proto tcp socket transparent 1 meta mark set delivered accept
+//	    tcp flags & (fin|syn|rst|ack) == syn counter tproxy to :15001 meta mark set syn goto refuse
+//	    tcp flags & (fin|syn|rst|ack) == syn counter meta mark set closed goto refuse
+//	    udp dport 53 counter tproxy to :53 meta mark set delivered accept
+//	    meta l4proto tcp counter meta mark set stray goto refuse
+//	    counter meta mark set other goto refuse
+//	  }
+//	  chain refuse {
+//	    update @counts { meta iif . meta mark counter }
+//	    meta mark syn log syn goto end
+//	    # and the same for IPv6, and for protocols without ports:
+//	    meta iif . meta mark . meta l4proto . th dport . ip daddr != @seen add @seen { that } log first goto end
+//	    log rest goto end
+//	  }
+//	  chain end {
+//	    meta mark syn meta mark set delivered accept
+//	    meta mark { spoof, fragment } drop
+//	    meta l4proto tcp reject with tcp reset
+//	    reject with icmpx admin-prohibited
 //	  }
 //	  chain forward { type filter hook forward priority filter; policy drop; }
 //	}
 //
 // There is no route out of the namespace: a bug in here can cost a record, not a
-// leak.
-func applyRules() error {
+// leak. It returns the set that counts packets by interface and rule.
+func applyRules() (counts *nftables.Set, err error) {
 	c, err := nftables.New()
 	if err != nil {
-		return fmt.Errorf("open nf_tables: %w", err)
+		return nil, fmt.Errorf("open nf_tables: %w", err)
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: "wall"}
 	c.AddTable(table) // so that the deletion does not fail the first time
 	c.DelTable(table)
 	c.AddTable(table)
-	drop := nftables.ChainPolicyDrop
-	pre := c.AddChain(&nftables.Chain{Name: "pre", Table: table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle, Policy: &drop})
-	c.AddChain(&nftables.Chain{Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop})
-	for _, exprs := range rules() {
-		c.AddRule(&nftables.Rule{Table: table, Chain: pre, Exprs: exprs})
+	counts = &nftables.Set{Table: table, Name: "counts", Dynamic: true, Concatenation: true, Size: maxCounts,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIFIndex, nftables.TypeMark)}
+	seen := &nftables.Set{Table: table, Name: "seen", Dynamic: true, Concatenation: true, Size: maxSeen,
+		HasTimeout: true, Timeout: seenTime, KeyType: nftables.MustConcatSetType(nftables.TypeIFIndex,
+			nftables.TypeMark, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeIP6Addr)}
+	if err := errors.Join(c.AddSet(counts, nil), c.AddSet(seen, nil)); err != nil {
+		return nil, rulesError(err)
+	}
+	for _, chain := range []struct {
+		name     string
+		hook     *nftables.ChainHook // nil: others go to it
+		priority *nftables.ChainPriority
+		rules    [][]expr.Any
+	}{
+		{"end", nil, nil, endRules()},
+		{"refuse", nil, nil, refuseRules(counts, seen)},
+		{"fragments", nftables.ChainHookPrerouting, nftables.ChainPriorityRef(-450), fragmentRules()},
+		{"pre", nftables.ChainHookPrerouting, nftables.ChainPriorityMangle, rules()},
+		{"forward", nftables.ChainHookForward, nftables.ChainPriorityFilter, nil},
+	} {
+		added := &nftables.Chain{Name: chain.name, Table: table}
+		if chain.hook != nil {
+			added.Type, added.Hooknum, added.Priority = nftables.ChainTypeFilter, chain.hook, chain.priority
+			policy := nftables.ChainPolicyDrop
+			if chain.name == "fragments" {
+				policy = nftables.ChainPolicyAccept // of whole packets, to pre
+			}
+			added.Policy = &policy
+		}
+		c.AddChain(added)
+		for _, exprs := range chain.rules {
+			c.AddRule(&nftables.Rule{Table: table, Chain: added, Exprs: exprs})
+		}
 	}
 	if err := c.Flush(); err != nil {
-		return rulesError(err)
+		return nil, rulesError(err)
 	}
-	return nil
+	return counts, nil
 }
 
 // rulesError names the kernel module whose absence the kernel reports as ENOENT
@@ -101,31 +167,99 @@ func rulesError(err error) error {
 	return fmt.Errorf("apply the wall's rules: %w", err)
 }
 
+var (
+	accept = &expr.Verdict{Kind: expr.VerdictAccept}
+	drop   = &expr.Verdict{Kind: expr.VerdictDrop}
+	end    = &expr.Verdict{Kind: expr.VerdictGoto, Chain: "end"}
+)
+
 func rules() [][]expr.Any {
-	accept := &expr.Verdict{Kind: expr.VerdictAccept}
-	drop := &expr.Verdict{Kind: expr.VerdictDrop}
-	tcpReset := &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}
-	prohibited := &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}
+	lo := []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, equal(ifname("lo"))}
 	rules := [][]expr.Any{
-		{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, equal(ifname("lo")), accept},
+		join(lo, protocol(unix.IPPROTO_UDP), dport(markerPort), setMark(ruleMarker), nflog(groupFirst), nflog(groupSYN), nflog(groupRest), drop),
+		join(lo, accept),
 	}
 	for _, kind := range []byte{icmpNeighborSolicit, icmpNeighborAdvert} {
 		rules = append(rules, join(ipv6HopLimit255(), icmpv6Type(kind), accept))
 	}
 	for _, kind := range []byte{icmpRouterSolicit, icmpMLDReport, icmpMLDDone, icmpMLD2Report} {
-		rules = append(rules, join(icmpv6Type(kind), &expr.Counter{}, drop))
+		rules = append(rules, join(ipv6LinkMulticast(), icmpv6Type(kind), &expr.Counter{}, drop))
 	}
 	return append(rules,
-		[]expr.Any{&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true},
-			equal(binaryutil.NativeEndian.PutUint32(0)), &expr.Counter{}, nflog(ruleSpoof), drop},
-		join(protocol(unix.IPPROTO_TCP), dport(tproxyPort), &expr.Counter{}, nflog(rulePort), tcpReset),
-		join(protocol(unix.IPPROTO_TCP), &expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}, equal([]byte{1}), setMark(), accept),
-		join(protocol(unix.IPPROTO_TCP), synOnly(), &expr.Counter{}, tproxy(tproxyPort), nflog(ruleSYN), setMark(), accept),
-		join(protocol(unix.IPPROTO_TCP), synOnly(), &expr.Counter{}, nflog(ruleClosed), tcpReset),
-		join(protocol(unix.IPPROTO_UDP), dport(dnsPort), &expr.Counter{}, tproxy(dnsPort), setMark(), accept),
-		join(protocol(unix.IPPROTO_TCP), &expr.Counter{}, nflog(ruleStray), tcpReset),
-		[]expr.Any{&expr.Counter{}, nflog(ruleOther), prohibited},
+		join(&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true},
+			equal(binaryutil.NativeEndian.PutUint32(0)), refuse(ruleSpoof)),
+		join(protocol(unix.IPPROTO_TCP), dport(tproxyPort), refuse(rulePort)),
+		join(protocol(unix.IPPROTO_TCP), &expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}, equal([]byte{1}), setMark(delivered), accept),
+		join(protocol(unix.IPPROTO_TCP), synOnly(), &expr.Counter{}, tproxy(tproxyPort), jump(ruleSYN)),
+		join(protocol(unix.IPPROTO_TCP), synOnly(), refuse(ruleClosed)),
+		join(protocol(unix.IPPROTO_UDP), dport(dnsPort), &expr.Counter{}, tproxy(dnsPort), setMark(delivered), accept),
+		join(protocol(unix.IPPROTO_TCP), refuse(ruleStray)),
+		refuse(ruleOther),
 	)
+}
+
+// fragmentRules refuse what is not whole. The kernel would keep a fragment whose
+// rest never comes, and drop it without a word.
+func fragmentRules() [][]expr.Any {
+	return [][]expr.Any{
+		join(nfproto(unix.NFPROTO_IPV4), &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0x3f, 0xff}, Xor: []byte{0, 0}}, // more fragments, or an offset
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}}, refuse(ruleFragment)),
+		join(nfproto(unix.NFPROTO_IPV6), &expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Len: 1,
+			Flags: unix.NFT_EXTHDR_F_PRESENT, Op: expr.ExthdrOpIpv6}, equal([]byte{1}), refuse(ruleFragment)),
+	}
+}
+
+// refuseRules count and log what is marked. No expression that may fail stands
+// before a verdict that matters: whatever happens, the last rule goes to the end.
+func refuseRules(counts, seen *nftables.Set) [][]expr.Any {
+	const first = unix.NFT_REG32_00 // of a concatenation; the rest follows
+	iif, marked := &expr.Meta{Key: expr.MetaKeyIIF, Register: first}, &expr.Meta{Key: expr.MetaKeyMARK, Register: first + 1}
+	rules := [][]expr.Any{
+		{iif, marked, &expr.Dynset{SrcRegKey: first, SetName: counts.Name, SetID: counts.ID, Operation: unix.NFT_DYNSET_OP_UPDATE,
+			Exprs: []expr.Any{&expr.Counter{}}}},
+		join(isMarked(ruleSYN), nflog(groupSYN), end),
+	}
+	zero := func(register, length uint32) expr.Any {
+		return &expr.Immediate{Register: register, Data: make([]byte, length)}
+	}
+	for _, daddr := range []*expr.Payload{
+		{DestRegister: first + 4, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
+		{DestRegister: first + 4, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 16},
+	} {
+		family := byte(unix.NFPROTO_IPV4)
+		if daddr.Len == 16 {
+			family = unix.NFPROTO_IPV6
+		}
+		unseen := join(iif, marked, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: first + 2}, zero(first+4, 16), daddr,
+			&expr.Lookup{SourceRegister: first, SetName: seen.Name, SetID: seen.ID, Invert: true},
+			&expr.Dynset{SrcRegKey: first, SetName: seen.Name, SetID: seen.ID, Operation: unix.NFT_DYNSET_OP_ADD},
+			nflog(groupFirst), end)
+		port := &expr.Payload{DestRegister: first + 3, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}
+		rules = append(rules,
+			join(nfproto(family), protocol(unix.IPPROTO_TCP), zero(first+3, 4), port, unseen),
+			join(nfproto(family), protocol(unix.IPPROTO_UDP), zero(first+3, 4), port, unseen),
+			join(nfproto(family), notProtocol(unix.IPPROTO_TCP), notProtocol(unix.IPPROTO_UDP), zero(first+3, 4), unseen))
+	}
+	return append(rules, join(nflog(groupRest), end))
+}
+
+// endRules are what becomes of a packet that was counted and logged.
+func endRules() [][]expr.Any {
+	return [][]expr.Any{
+		join(isMarked(ruleSYN), setMark(delivered), accept),
+		join(isMarked(ruleSpoof), drop),
+		join(isMarked(ruleFragment), drop),
+		join(protocol(unix.IPPROTO_TCP), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}),
+		{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}},
+	}
+}
+
+// refuse counts and ends a packet, for the reason that rule is.
+func refuse(rule uint32) []expr.Any { return join(&expr.Counter{}, jump(rule)) }
+
+func jump(rule uint32) []expr.Any {
+	return join(setMark(rule), &expr.Verdict{Kind: expr.VerdictGoto, Chain: "refuse"})
 }
 
 func equal(data []byte) *expr.Cmp {
@@ -134,6 +268,10 @@ func equal(data []byte) *expr.Cmp {
 
 func protocol(number byte) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{number})}
+}
+
+func notProtocol(number byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{number}}}
 }
 
 // dport matches the destination port, which stands at the same place in TCP and UDP.
@@ -156,11 +294,16 @@ func icmpv6Type(kind byte) []expr.Any {
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}, equal([]byte{kind}))
 }
 
+func nfproto(family byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal([]byte{family})}
+}
+
 func ipv6HopLimit255() []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal([]byte{unix.NFPROTO_IPV6}),
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 7, Len: 1}, equal([]byte{255}),
-	}
+	return join(nfproto(unix.NFPROTO_IPV6), &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 7, Len: 1}, equal([]byte{255}))
+}
+
+func ipv6LinkMulticast() []expr.Any {
+	return join(nfproto(unix.NFPROTO_IPV6), &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 2}, equal([]byte{0xff, 0x02}))
 }
 
 // tproxy hands the packet to the listener of this port that is bound to the
@@ -172,16 +315,19 @@ func tproxy(port uint16) []expr.Any {
 	}
 }
 
-func setMark() []expr.Any {
+func setMark(mark uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(mark)},
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
 	}
 }
 
-func nflog(rule string) *expr.Log {
-	return &expr.Log{Group: nflogGroup, Snaplen: snapLen, Data: []byte(rule),
-		Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN | 1<<unix.NFTA_LOG_PREFIX}
+func isMarked(mark uint32) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, equal(binaryutil.NativeEndian.PutUint32(mark))}
+}
+
+func nflog(group uint16) *expr.Log {
+	return &expr.Log{Group: group, Snaplen: snapLen, Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN}
 }
 
 func ifname(name string) []byte {

@@ -38,13 +38,16 @@ type Wall struct {
 // comes back, until ctx ends. It fails if the namespace is not as it must be: an
 // interface other than lo, a sysctl that was not set, a missing kernel module.
 func (w *Wall) Run(ctx context.Context) error {
-	ipv6, err := w.prepare()
+	ipv6, ledger, err := w.prepare()
 	if err != nil {
 		return err
 	}
 	packets := newPacketQueue()
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return packets.read(gctx) })
+	for group := uint16(groupFirst); group < groupEnd; group++ {
+		g.Go(func() error { return packets.read(gctx, group) })
+	}
+	g.Go(func() error { return packets.account(gctx, ledger) })
 	g.Go(func() error {
 		plugged := plugs{}
 		return reconnect(gctx, w.Socket, w.Log, func(conn *wire.Conn) error {
@@ -54,24 +57,29 @@ func (w *Wall) Run(ctx context.Context) error {
 	return ignoreEnd(ctx, g.Wait())
 }
 
-func (w *Wall) prepare() (ipv6 bool, err error) {
+func (w *Wall) prepare() (ipv6 bool, l *ledger, err error) {
 	if w.Socket == "" || w.Token == "" || w.Log == nil {
-		return false, errors.New("the wall needs a socket, a token and a log")
+		return false, nil, errors.New("the wall needs a socket, a token and a log")
 	}
 	if err := raiseNetAdmin(); err != nil {
-		return false, err
+		return false, nil, err
 	}
 	if err := onlyLoopback(); err != nil {
-		return false, err
+		return false, nil, err
 	}
 	ipv6, err = checkSysctls(Sysctls(HasIPv6()))
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	if err := routeMarked(ipv6); err != nil {
-		return false, err
+		return false, nil, err
 	}
-	return ipv6, applyRules()
+	counts, err := applyRules()
+	if err != nil {
+		return false, nil, err
+	}
+	l, err = newLedger(counts)
+	return ipv6, l, err
 }
 
 // serve works for one connection of the gateway until it ends.
@@ -90,13 +98,16 @@ func (w *Wall) serve(ctx context.Context, conn *wire.Conn, plugged plugs, packet
 		if err != nil {
 			return err
 		}
-		if m.Taken != nil {
+		switch {
+		case m.Taken != nil:
 			select {
 			case taken <- struct{}{}:
 			default: // nothing was sent that it could answer
 			}
-		} else {
-			err = w.handle(conn, m, files, plugged, ipv6)
+		case m.Settled != nil:
+			packets.settled(*m.Settled)
+		default:
+			err = w.handle(conn, m, files, plugged, packets, ipv6)
 		}
 		wire.CloseAll(files)
 		if err != nil {
@@ -105,7 +116,7 @@ func (w *Wall) serve(ctx context.Context, conn *wire.Conn, plugged plugs, packet
 	}
 }
 
-func (w *Wall) handle(conn *wire.Conn, m wire.Message, files []*os.File, plugged plugs, ipv6 bool) error {
+func (w *Wall) handle(conn *wire.Conn, m wire.Message, files []*os.File, plugged plugs, packets *packetQueue, ipv6 bool) error {
 	switch {
 	case m.Refused != nil:
 		return &refusedError{m.Refused.Reason}
@@ -118,6 +129,9 @@ func (w *Wall) handle(conn *wire.Conn, m wire.Message, files []*os.File, plugged
 		}
 		defer tcp.Close()
 		defer udp.Close()
+		if err := packets.plugged(m.Plug.Sandbox); err != nil {
+			return err
+		}
 		return conn.Send(wire.Message{Plugged: &answer}, tcp, udp)
 	case m.Unplug != nil:
 		if err := plugged.unplug(m.Unplug.Sandbox); err != nil {

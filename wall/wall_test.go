@@ -74,9 +74,9 @@ func TestDNSToAnyServerIsAnswered(t *testing.T) {
 // Other UDP is refused at once, and every packet of it is counted.
 func TestOtherUDPIsRefusedAndCounted(t *testing.T) {
 	b := newBox(t)
-	const packets, last = 5, "203.0.113.1:9999"
+	const packets = 5
 	addrs := []string{"203.0.113.1:123", "203.0.113.1:443", b.addr.Gate4.String() + ":4433", "[2001:db8::1]:443"}
-	for _, addr := range append(addrs, last) {
+	for _, addr := range addrs {
 		var c net.Conn
 		b.ns.in(t, func() (err error) { c, err = net.Dial("udp", addr); return err })
 		defer c.Close()
@@ -90,9 +90,7 @@ func TestOtherUDPIsRefusedAndCounted(t *testing.T) {
 				t.Errorf("%s: %v", addr, err)
 			}
 		}
-		b.want(1, addr, packetTo(b.id, "other", addr)) // those before it have arrived, too
 	}
-	b.hub.Unregister(b.id)
 	for _, addr := range addrs {
 		b.want(packets, addr, func(e audit.Event) bool { return e.Dst == addr && e.Rule == "other" && e.Agent == "test" })
 	}
@@ -291,7 +289,5 @@ func TestFullDisk(t *testing.T) {
 	}
 	until(t, "the gateway has heard of them", func() bool { return b.failures() >= 2 })
 	b.setFail(nil)
-	b.hub.Unregister(b.id)
-	b.stop()
 	b.want(3, "packets", func(e audit.Event) bool { return e.Dst == "203.0.113.1:123" })
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/control"
 	"github.com/sallyport/sallyport/sandbox"
 )
@@ -21,15 +22,14 @@ import (
 func testGateway(t *testing.T, servers ...*modelServer) (*gateway, sandbox.Plugged) {
 	t.Helper()
 	dir := t.TempDir()
-	g := &gateway{log: quiet, paths: control.Paths{State: dir}}
-	var err error
-	if g.audit, err = audit.Open(g.paths.Audit(), audit.Options{}); err != nil {
+	g := &gateway{log: quiet, paths: control.Paths{State: dir}, config: &config.Config{}}
+	if err := g.openRecord(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.audit.Close() })
 	g.hub = &sandbox.Hub{Pool4: netip.MustParsePrefix("10.213.0.0/24"), StateFile: filepath.Join(dir, "registrations.json"), WallToken: "t",
 		Serve:  func(context.Context, sandbox.Plugged) error { return nil },
-		Append: g.audit.Append, ClaimTimeout: time.Hour, Log: quiet}
+		Append: g.audit.Append, AppendAll: g.audit.AppendAll, ClaimTimeout: time.Hour, Log: quiet}
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: filepath.Join(dir, "w"), Net: "unixpacket"})
 	if err != nil {
 		t.Fatal(err)

@@ -37,12 +37,11 @@ func TestPullsWayOut(t *testing.T) {
 	if err := paths.Make(); err != nil {
 		t.Fatal(err)
 	}
-	log, err := audit.Open(paths.Audit(), audit.Options{})
-	if err != nil {
+	g := &gateway{paths: paths, log: quiet, config: &config.Config{}}
+	if err := g.openRecord(); err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	g := &gateway{paths: paths, audit: log, log: quiet, config: &config.Config{}}
+	defer g.audit.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, connections, ended := make(chan control.PullReady, 1), make(chan control.PullConnection, 8), make(chan error, 1)
 	request := control.PullRequest{Name: "tiny", Hosts: []policy.Rule{{Host: "localhost", Ports: []uint16{443}}}}

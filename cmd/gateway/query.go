@@ -26,9 +26,11 @@ func (p process) client() (*control.Client, error) {
 func newStatusCommand(p process) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use:     "status",
-		Short:   "Say whether the gateway runs, and for which sandboxes",
-		Long:    "Say whether the gateway runs, and for which sandboxes. The exit code is 1 when it does not run.",
+		Use:   "status",
+		Short: "Say whether the gateway runs, and for which sandboxes",
+		Long: `Say whether the gateway runs, for which sandboxes, and where its audit page is: the
+address has a token that works once, for five minutes. The exit code is 1 when it
+does not run.`,
 		Example: "  gateway status\n  gateway status --json | jq .sandboxes",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -46,10 +48,15 @@ func newStatusCommand(p process) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// Where the page is not served, the error says so; status is not about that.
+			page, _ := client.Page(c.Context())
 			if asJSON {
-				return writeJSON(p.stdout, status)
+				return writeJSON(p.stdout, struct {
+					control.Status
+					Page string `json:"page"` // the audit page's address, with a token that works once; empty: not served
+				}{status, page.URL})
 			}
-			return printStatus(p.stdout, status, time.Now())
+			return printStatus(p.stdout, status, page.URL, time.Now())
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -62,7 +69,7 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-func printStatus(w io.Writer, s control.Status, now time.Time) error {
+func printStatus(w io.Writer, s control.Status, page string, now time.Time) error {
 	wall := "away: sandboxes are closed until the launcher starts it again"
 	if s.Wall.Up {
 		wall = "up, IPv4 only"
@@ -74,9 +81,12 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	if config == "" {
 		config = "none (defaults)"
 	}
+	if page == "" {
+		page = "not served"
+	}
 	lines := [][2]string{
 		{"gateway", fmt.Sprintf("running for %s, pid %d, version %s", age(now, s.Since), s.PID, s.Version)},
-		{"wall", wall}, {"config", config}, {"record", s.Audit}, {"log", s.Log},
+		{"wall", wall}, {"config", config}, {"record", s.Audit}, {"page", page}, {"log", s.Log},
 	}
 	for _, l := range lines {
 		fmt.Fprintf(w, "%-9s %s\n", l[0], l[1])

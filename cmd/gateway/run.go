@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport/sallyport/control"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sandbox"
+	"github.com/sallyport/sallyport/web"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -74,7 +75,9 @@ type gateway struct {
 	config     *config.Config // as it was at the start; never changed
 	paths      control.Paths
 	policy     atomic.Pointer[policy.Policy] // the one thing that SIGHUP changes
-	audit      *audit.Log
+	audit      *record
+	page       *web.Server // nil: not served
+	finders    finders
 	hub        *sandbox.Hub
 	hosts      *hosts
 	binary     string
@@ -125,10 +128,11 @@ func (g *gateway) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer unlock()
+	g.hosts = newHosts(g.paths.Hosts(), g.log)
 	if err := clearPulls(g.paths.Pulls()); err != nil {
 		return err
 	}
-	if g.audit, err = audit.Open(g.paths.Audit(), audit.Options{}); err != nil {
+	if err := g.openRecord(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.audit.Close()) }()
@@ -146,12 +150,20 @@ func (g *gateway) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer controlSocket.Close()
-	g.hosts = newHosts(g.paths.Hosts(), g.log)
 	g.hub = &sandbox.Hub{
 		Pool4: g.config.Network.Pool, Pool6: g.config.Network.Pool6, StateFile: g.paths.Registrations(),
-		WallToken: wallToken, Serve: g.serveSandbox, Append: g.audit.Append, ClaimTimeout: claimTimeout, Log: g.log,
+		WallToken: wallToken, Serve: g.serveSandbox, Append: g.audit.Append, AppendAll: g.audit.AppendAll, Find: g.find, ClaimTimeout: claimTimeout, Log: g.log,
 	}
 	if err := g.hub.Open(); err != nil {
+		return err
+	}
+	metricsSocket, err := listenUnix("unix", g.paths.MetricsSocket())
+	if err != nil {
+		return err
+	}
+	defer metricsSocket.Close()
+	page, err := g.listenPage()
+	if err != nil {
 		return err
 	}
 	api := &control.Server{Handlers: g.handlers(wallToken), Refused: g.controlRefused, Log: g.log}
@@ -160,6 +172,10 @@ func (g *gateway) serve(ctx context.Context) (err error) {
 	tasks.Go(func() error { return g.hosts.run(ctx) })
 	tasks.Go(func() error { return g.hub.Run(ctx, wallSocket) })
 	tasks.Go(func() error { return api.Serve(ctx, controlSocket) })
+	tasks.Go(func() error { return g.serveMetrics(ctx, metricsSocket) })
+	if page != nil {
+		tasks.Go(func() error { return g.page.Serve(ctx, page) })
+	}
 	tasks.Go(func() error { return g.reloadOnHangup(ctx) })
 	if err := tasks.Wait(); err != nil {
 		return err
@@ -193,8 +209,8 @@ func (g *gateway) reload() error {
 	}
 	g.policy.Store(rules)
 	g.log.Info("policy read again", "rules", len(cfg.Policy.Allow))
-	if cfg.Network != g.config.Network {
-		g.log.Warn("network is read at the start only; hint: gateway down, and start again")
+	if cfg.Network != g.config.Network || cfg.Audit != g.config.Audit || cfg.Web != g.config.Web {
+		g.log.Warn("network, audit and web are read at the start only; hint: gateway down, and start again")
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sallyport/sallyport/control"
 	"github.com/sallyport/sallyport/dial"
 	"github.com/sallyport/sallyport/dnsblock"
+	"github.com/sallyport/sallyport/origin"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/sandbox"
 	"golang.org/x/sync/errgroup"
@@ -19,9 +20,11 @@ import (
 
 // serveSandbox serves the sockets of one plugged sandbox until ctx ends.
 func (g *gateway) serveSandbox(ctx context.Context, s sandbox.Plugged) error {
+	tries := &attempts{finder: g.finders.of(s.Sandbox, origin.Sandbox(s.Origin))}
+	defer tries.looking.Wait()
 	record := func(e audit.Event) error {
 		e.Subject = s.Subject()
-		_, err := g.audit.Append(e)
+		_, err := g.audit.Append(tries.attribute(e))
 		return err
 	}
 	log := g.log.With("sandbox", s.Sandbox)
@@ -43,10 +46,10 @@ func (g *gateway) serveSandbox(ctx context.Context, s sandbox.Plugged) error {
 	intercept := &proxy.Intercept{Subject: subject, Record: record, Log: log}
 	names := &dnsblock.Server{Subject: subject, Record: record, Log: log}
 	tasks, ctx := errgroup.WithContext(ctx)
-	tasks.Go(func() error { return model.Serve(ctx, s.Model) })
-	tasks.Go(func() error { return forward.Serve(ctx, s.Proxy) })
-	tasks.Go(func() error { return intercept.Serve(ctx, s.Intercept) })
-	tasks.Go(func() error { return names.Serve(ctx, s.DNS) })
+	tasks.Go(func() error { return model.Serve(ctx, tries.watch(s.Model)) })
+	tasks.Go(func() error { return forward.Serve(ctx, tries.watch(s.Proxy)) })
+	tasks.Go(func() error { return intercept.Serve(ctx, tries.watch(s.Intercept)) })
+	tasks.Go(func() error { return names.Serve(ctx, tries.watch(s.DNS)) })
 	tasks.Go(func() error { return names.ServeUDP(ctx, s.UDP) })
 	return tasks.Wait()
 }
@@ -91,6 +94,7 @@ func (g *gateway) handlers(wallToken string) control.Handlers {
 		SetHost:    g.hosts.set,
 		CheckModel: g.checkModel,
 		Pull:       g.pull,
+		Page:       g.pageURL,
 		Reload:     g.reload,
 		Down:       g.stop,
 	}

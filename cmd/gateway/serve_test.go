@@ -93,7 +93,7 @@ func TestHangupReadsThePolicyAgain(t *testing.T) {
 		t.Error("a configuration with an error replaced the old one")
 	}
 	write("network: {pool: 10.99.0.0/24}")
-	hangUp("network is read at the start only")
+	hangUp("network, audit and web are read at the start only")
 	if allowed() {
 		t.Error("the rule is gone, and still in force")
 	}

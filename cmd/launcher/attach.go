@@ -120,28 +120,22 @@ func (s *session) checkProof(ctx context.Context, p proofResult) error {
 }
 
 // awaitRecord waits until the proof's attempts are in the record: one at least of
-// each way to be refused. Those that the wall refused come a moment later.
+// each way to be refused. Those that the wall refused come a moment later: they
+// are waited for, lest they be recorded as the agent's.
 func (s *session) awaitRecord(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	wanted := []audit.Layer{audit.LayerIntercept, audit.LayerDNS, audit.LayerPacket, audit.LayerProxy}
+	record, err := audit.OpenReader(s.caller.paths.Audit())
+	if err != nil {
+		return fmt.Errorf("read the record: %w", err)
+	}
+	defer record.Close()
 	for {
-		seen := map[audit.Layer]bool{}
-		err := audit.Read(ctx, s.caller.paths.Audit(), audit.Filter{Sandbox: s.id, Denied: true}, func(e audit.Event) error {
-			seen[e.Layer] = true
-			return nil
-		})
-		var damaged *audit.DamagedError
-		if err != nil && !errors.As(err, &damaged) && ctx.Err() == nil {
+		missing, err := proofMissing(ctx, record, s.id)
+		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("read the record: %w", err)
 		}
-		var missing []string
-		for _, layer := range wanted {
-			if !seen[layer] {
-				missing = append(missing, string(layer))
-			}
-		}
-		if len(missing) == 0 {
+		if err == nil && len(missing) == 0 {
 			return nil
 		}
 		select {
@@ -150,4 +144,26 @@ func (s *session) awaitRecord(ctx context.Context) error {
 			return fmt.Errorf("the proof's attempts were refused but not recorded (%s), so the agent was not started; hint: gateway status names the log", strings.Join(missing, ", "))
 		}
 	}
+}
+
+// proofMissing names the layers of which the record has no refused attempt of a
+// sandbox's proof yet.
+func proofMissing(ctx context.Context, record *audit.Reader, sandbox string) ([]string, error) {
+	seen := map[audit.Layer]bool{}
+	filter := audit.Filter{Sandbox: sandbox, Denied: true, Agents: []string{proofAgent}}
+	err := record.Events(ctx, filter, audit.Page{}, func(e audit.Event) error {
+		// The kernel may have sent packets of its own, but none of UDP.
+		seen[e.Layer] = seen[e.Layer] || e.Layer != audit.LayerPacket || e.Proto == "udp"
+		return nil
+	})
+	if damaged := new(audit.DamagedError); err != nil && !errors.As(err, &damaged) {
+		return nil, err
+	}
+	var missing []string
+	for _, layer := range []audit.Layer{audit.LayerIntercept, audit.LayerDNS, audit.LayerPacket, audit.LayerProxy} {
+		if !seen[layer] {
+			missing = append(missing, string(layer))
+		}
+	}
+	return missing, nil
 }

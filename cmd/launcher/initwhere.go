@@ -24,14 +24,11 @@ func (v *interview) where(ctx context.Context) error {
 	return v.question(ctx, "1. Where is the GPU? local for this machine, or user@host or an alias of ~/.ssh/config", v.flags.host, usual, v.testWhere)
 }
 
-// destination is loose: tunnel.Resolve knows the rest.
-var destination = regexp.MustCompile(`^[^\s\pC-][^\s\pC]{0,254}$`)
-
 // testWhere opens the machine and looks at all that it needs.
 func (v *interview) testWhere(ctx context.Context, answer string) error {
 	v.said.host, v.said.ssh = "", ""
 	if !strings.EqualFold(answer, localName) {
-		if !destination.MatchString(answer) {
+		if !config.IsDestination(answer) {
 			return usage(fmt.Errorf("%q is no SSH destination; hint: user@host, user@host:port, or an alias of ~/.ssh/config; local is this machine", audit.Printable(answer)))
 		}
 		v.said.host, v.said.ssh = v.hostName(answer), answer

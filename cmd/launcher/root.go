@@ -104,6 +104,7 @@ type options struct {
 	unsafeMount bool
 	quiet       bool
 	dryRun      bool
+	summary     summaryFormat // as it was asked for; summaryFormat tells what applies
 }
 
 func newRoot(p process) *cobra.Command {
@@ -184,13 +185,17 @@ func needArgs(least int, what string) cobra.PositionalArgs {
 }
 
 func newClaudeCommand(o *options) *cobra.Command {
-	return o.dryFlag(&cobra.Command{
+	return o.summaryFlag(o.dryFlag(&cobra.Command{
 		Use:   "claude MODEL [-- claude's own arguments]",
 		Short: "Run Claude Code in the current folder, on your model",
 		Long: `Run Claude Code in the current folder, on your model. MODEL is a name from your
 configuration, or "demo"; its server is started unless it runs, and outlives this
 session (launcher stop MODEL ends it). What stands behind -- goes to Claude Code as it is; its exit
-code is the launcher's. Its home (sessions, settings) is kept per project.`,
+code is the launcher's. Its home (sessions, settings) is kept per project.
+
+At its end stderr says what was refused, and the head of the record, which gateway
+audit verify --head takes. With --summary json that is one line, the last of those
+that begin with {"summary": .`,
 		Example: `  launcher claude gpt-oss
   launcher claude gpt-oss -- --continue
   launcher claude demo -- -p "look around"`,
@@ -199,11 +204,11 @@ code is the launcher's. Its home (sessions, settings) is kept per project.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.runSession(c.Context(), request{agent: "claude", model: args[0], args: args[1:]})
 		},
-	})
+	}))
 }
 
 func newShellCommand(o *options) *cobra.Command {
-	return o.dryFlag(&cobra.Command{
+	return o.summaryFlag(o.dryFlag(&cobra.Command{
 		Use:   "shell MODEL [-- command]",
 		Short: "Open a shell in the same sandbox, to look around",
 		Long: `Open a shell in the sandbox that Claude Code would get, with busybox and the probe
@@ -215,11 +220,11 @@ func newShellCommand(o *options) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.runSession(c.Context(), request{agent: "shell", model: args[0], args: args[1:]})
 		},
-	})
+	}))
 }
 
 func newRunCommand(o *options) *cobra.Command {
-	return o.dryFlag(&cobra.Command{
+	return o.summaryFlag(o.dryFlag(&cobra.Command{
 		Use:   "run IMAGE MODEL [-- command]",
 		Short: "Run any image in the same sandbox",
 		Long: `Run any image of this machine in the same sandbox. Its command is what stands behind
@@ -230,5 +235,5 @@ func newRunCommand(o *options) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.runSession(c.Context(), request{agent: "run", image: args[0], model: args[1], args: args[2:]})
 		},
-	})
+	}))
 }

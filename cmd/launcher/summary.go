@@ -4,48 +4,107 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"net/url"
+	"io"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/audit/view"
 	"github.com/sallyport/sallyport/terminal"
-	"github.com/sallyport/sallyport/verify"
 )
 
 const summaryLines = 12 // of refused destinations; the rest is counted
 
+// account is what the record has of one session. The proof's attempts are not
+// the agent's, and are left out.
+type account struct {
+	view.Summary
+	took    time.Duration
+	allowed int64         // attempts that a rule let through, beside the model's
+	open    int64         // refused attempts that are not part of the chain yet
+	head    audit.Head    // of the record, not of this session alone
+	events  []audit.Event // kept for the demo's check alone
+}
+
 // summarize says at the end how long, how much, and what was refused. After the
 // demo's script it also checks that each attempt is in the record.
 func (r *agentRun) summarize(ctx context.Context) error {
-	events, err := audit.ReadAll(ctx, r.caller.paths.Audit(), audit.Filter{Sandbox: r.session.id, NotAgents: []string{proofAgent}})
-	var damaged *audit.DamagedError
-	if err != nil && !errors.As(err, &damaged) {
-		return fmt.Errorf("read the record: %w", err)
+	demo := r.target != nil && r.request.agent == "claude" && !r.tty()
+	a, err := readAccount(ctx, r.caller.paths.Audit(), r.session.id, demo)
+	a.took = time.Since(r.began)
+	if damaged := new(audit.DamagedError); errors.As(err, &damaged) {
+		r.progress.warn("the summary is incomplete: %v", err)
+		err = nil
 	}
-	sum := audit.Summarize(events)
-	if !r.options.quiet {
-		w := r.options.stderr
-		fmt.Fprintf(w, "\n%s, %d model requests, %d tokens in, %d out\n", time.Since(r.began).Round(time.Second), sum.ModelRequests, sum.TokensIn, sum.TokensOut)
-		if sum.Attempts == 0 {
-			fmt.Fprintln(w, "nothing else was tried")
-		} else {
-			fmt.Fprintf(w, "refused: %d attempts\n", sum.Attempts)
-			for _, line := range sum.Lines(summaryLines, max(0, r.width()-2)) {
-				fmt.Fprintf(w, "  %s\n", line)
-			}
-			fmt.Fprintf(w, "more: gateway audit --denied --sandbox %s\n", r.session.id)
+	format := r.options.summaryFormat()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("read the record: %w", err)
+	case format == summaryText:
+		a.print(r.options.stderr, r.session.id, r.width())
+	}
+	if err == nil && demo {
+		err = r.checkDemo(a.events)
+	}
+	if format == summaryJSON {
+		err = errors.Join(err, r.encode(a, err).write(r.options.stderr))
+	}
+	return err
+}
+
+// readAccount reads what a sandbox did, repeats that are still being counted
+// included. keep keeps the events.
+func readAccount(ctx context.Context, path, sandbox string, keep bool) (account, error) {
+	var a account
+	record, err := audit.OpenReader(path)
+	if err != nil {
+		return a, err
+	}
+	defer record.Close()
+	if a.head, err = record.Head(ctx); err != nil {
+		return a, err
+	}
+	filter := audit.Filter{Sandbox: sandbox, NotAgents: []string{proofAgent}}
+	err = record.Events(ctx, filter, audit.Page{}, func(e audit.Event) error {
+		a.add(e)
+		if keep {
+			a.events = append(a.events, e)
 		}
-	}
-	if r.target == nil || r.request.agent != "claude" || r.tty() {
 		return nil
+	})
+	return a, err
+}
+
+func (a *account) add(e audit.Event) {
+	a.Add(e)
+	switch {
+	case e.Lost > 0:
+	case e.Denied():
+		if e.Open {
+			a.open += e.Count
+		}
+	case e.Layer != audit.LayerModel && e.Layer != audit.LayerControl:
+		a.allowed += max(e.Count, 1)
 	}
-	return r.checkDemo(events)
+}
+
+// print says it to people. width is the terminal's; zero: there is none.
+func (a *account) print(w io.Writer, sandbox string, width int) {
+	fmt.Fprintf(w, "\n%s, %d model requests, %d tokens in, %d out\n", a.took.Round(time.Second), a.ModelRequests, a.TokensIn, a.TokensOut)
+	if a.allowed > 0 {
+		fmt.Fprintf(w, "let through by your rules: %d attempts\n", a.allowed)
+	}
+	switch {
+	case a.Attempts > 0 || a.Lost > 0:
+		fmt.Fprintf(w, "refused: %d attempts\n", a.Attempts)
+		for _, line := range a.Lines(summaryLines, max(0, width-2)) {
+			fmt.Fprintf(w, "  %s\n", line)
+		}
+		fmt.Fprintf(w, "more: gateway audit --denied --sandbox %s\n", sandbox)
+	case a.allowed == 0:
+		fmt.Fprintln(w, "nothing else was tried")
+	}
+	fmt.Fprintf(w, "record head: %s\n", a.head)
 }
 
 // width is that of the terminal behind stderr; zero: there is none.
@@ -63,75 +122,4 @@ func (r *agentRun) width() int {
 		return 0
 	}
 	return int(size.Width)
-}
-
-// checkDemo fails unless each attempt of the demo's script is in the record and
-// none has reached the host.
-func (r *agentRun) checkDemo(events []audit.Event) error {
-	if n := r.target.reached.Load(); n > 0 {
-		return &exitError{exitFailed, fmt.Errorf("LEAK: %d connections from the sandbox reached the host's listener", n)}
-	}
-	var missing []string
-	recorded, inside := 0, 0
-	for _, a := range verify.DemoAttempts(r.target.Address()) {
-		switch {
-		case isRecorded(a, events):
-			recorded++
-		case staysInside(a):
-			inside++
-		default:
-			missing = append(missing, "  "+strings.Join(a.Args(), " "))
-		}
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("the demo did not finish, or attempts are not in the record:\n%s", strings.Join(missing, "\n"))
-	}
-	if !r.options.quiet {
-		fmt.Fprintf(r.options.stderr, "demo: %d escape attempts: %d blocked and recorded, %d stopped inside the container, 0 reached the host\n", recorded+inside, recorded, inside)
-	}
-	return nil
-}
-
-// staysInside reports whether an attempt may end before a packet exists: where the
-// kernel refuses the socket, or at the container's own loopback.
-func staysInside(a verify.Attempt) bool {
-	to, err := netip.ParseAddrPort(a.Target)
-	return a.Kind == "raw" || a.Kind == "icmp" || a.Kind == "icmpv6" || (a.Kind == "tcp" && err == nil && to.Addr().IsLoopback())
-}
-
-// isRecorded reports whether a refusal of this attempt is among events.
-func isRecorded(a verify.Attempt, events []audit.Event) bool {
-	for _, e := range events {
-		if e.Verdict == policy.Deny.String() && matches(a, e) {
-			return true
-		}
-	}
-	return false
-}
-
-func matches(a verify.Attempt, e audit.Event) bool {
-	switch a.Kind {
-	case "dns":
-		server := a.Via == "" || sameAddress(a.Via, e.Dst)
-		return e.Layer == audit.LayerDNS && strings.TrimSuffix(e.Host, ".") == a.Target && server && (e.Proto == "tcp") == a.TCP
-	case "connect":
-		host, port, err := net.SplitHostPort(a.Target)
-		return err == nil && e.Layer == audit.LayerProxy && e.Method == "CONNECT" && e.Host == host && strconv.Itoa(int(e.Port)) == port
-	case "http":
-		u, err := url.Parse(a.Target)
-		return err == nil && e.Layer == audit.LayerIntercept && e.Host == u.Host && e.Path == u.Path
-	case "tcp":
-		return e.Layer == audit.LayerIntercept && sameAddress(a.Target, e.Dst)
-	case "udp":
-		return e.Layer == audit.LayerPacket && e.Proto == "udp" && sameAddress(a.Target, e.Dst)
-	case "icmp", "icmpv6":
-		return e.Layer == audit.LayerPacket && e.Proto == a.Kind && e.Dst == a.Target
-	}
-	return false
-}
-
-func sameAddress(a, b string) bool {
-	x, errX := netip.ParseAddrPort(a)
-	y, errY := netip.ParseAddrPort(b)
-	return errX == nil && errY == nil && x == y
 }

@@ -47,6 +47,7 @@ type Message struct {
 	Netns   *Netns   `json:"netns,omitempty"`
 	Packets *Packets `json:"packets,omitempty"`
 	Taken   *Taken   `json:"taken,omitempty"`
+	Settled *Settled `json:"settled,omitempty"`
 	Foreign *Foreign `json:"foreign,omitempty"`
 	Refused *Refused `json:"refused,omitempty"`
 }
@@ -116,8 +117,31 @@ type Foreign struct {
 
 // Packets reports what the wall's rules refused, to the gateway.
 type Packets struct {
-	Packets []Packet `json:"packets"`
-	Lost    uint64   `json:"lost,omitempty"` // refused, and known by their number only
+	Packets []Packet `json:"packets,omitempty"`
+	Lost    []Lost   `json:"lost,omitempty"`
+	Begun   []Begun  `json:"begun,omitempty"`
+}
+
+// Lost is a number of refused packets of which nothing else is known.
+type Lost struct {
+	Sandbox string `json:"sandbox"` // empty: the interface is not known
+	Rule    string `json:"rule"`
+	Packets uint64 `json:"packets"`
+}
+
+// Begun is how many first segments of connections the wall has handed to a
+// sandbox's listeners since it made them.
+type Begun struct {
+	Sandbox  string `json:"sandbox"`
+	Segments uint64 `json:"segments"`
+	Settled  uint64 `json:"settled"` // the last number that a gateway told
+}
+
+// Settled tells the wall of how many of these segments the record has what became
+// of them, so that the next gateway need not ask.
+type Settled struct {
+	Sandbox  string `json:"sandbox"`
+	Segments uint64 `json:"segments"`
 }
 
 // Taken answers Packets and Foreign: the gateway has recorded it, and the sender
@@ -129,7 +153,7 @@ type Taken struct{}
 type Packet struct {
 	Time    int64  `json:"time"`    // Unix nanoseconds
 	Sandbox string `json:"sandbox"` // empty: the interface is gone
-	Rule    string `json:"rule"`    // spoof, port, closed, stray, other
+	Rule    string `json:"rule"`    // spoof, port, syn, closed, stray, fragment, other
 	Data    []byte `json:"data"`    // from the IP header on, at most SnapLen bytes
 }
 
@@ -163,6 +187,9 @@ func NewConn(c *net.UnixConn) *Conn { return &Conn{c, sendTimeout} }
 
 // Close ends the connection. A Receive that waits returns an error.
 func (c *Conn) Close() error { return c.c.Close() }
+
+// CloseWrite ends what this end sends: the peer gets what was sent, then io.EOF.
+func (c *Conn) CloseWrite() error { return c.c.CloseWrite() }
 
 // Send sends m with files, which stay open here.
 func (c *Conn) Send(m Message, files ...*os.File) error {
@@ -226,7 +253,7 @@ func Parse(data []byte) (Message, error) {
 	}
 	kinds := 0
 	for _, set := range []bool{m.Hello != nil, m.Plug != nil, m.Plugged != nil, m.Unplug != nil, m.Address != nil,
-		m.Ready != nil, m.Replug != nil, m.Netns != nil, m.Packets != nil, m.Taken != nil, m.Foreign != nil, m.Refused != nil} {
+		m.Ready != nil, m.Replug != nil, m.Netns != nil, m.Packets != nil, m.Taken != nil, m.Settled != nil, m.Foreign != nil, m.Refused != nil} {
 		if set {
 			kinds++
 		}

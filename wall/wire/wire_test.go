@@ -167,11 +167,14 @@ func TestSendRefusesWhatIsTooBig(t *testing.T) {
 // A full batch of packets, the largest message there is, fits.
 func TestSnapLenFits(t *testing.T) {
 	client, server := pair(t)
-	packets := make([]Packet, 128)
-	for i := range packets {
-		packets[i] = Packet{Time: 1 << 62, Sandbox: "0123456789ab", Rule: "closed", Data: make([]byte, SnapLen)}
+	const most = 128
+	packets, lost, begun := make([]Packet, most), make([]Lost, most), make([]Begun, most)
+	for i := range most {
+		packets[i] = Packet{Time: 1 << 62, Sandbox: "0123456789ab", Rule: "fragment", Data: make([]byte, SnapLen)}
+		lost[i] = Lost{Sandbox: "0123456789ab", Rule: "fragment", Packets: 1<<64 - 1}
+		begun[i] = Begun{Sandbox: "0123456789ab", Segments: 1<<64 - 1, Settled: 1<<64 - 1}
 	}
-	if err := client.Send(Message{Packets: &Packets{Packets: packets, Lost: 1 << 63}}); err != nil {
+	if err := client.Send(Message{Packets: &Packets{packets, lost, begun}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := server.Receive(); err != nil {

@@ -1,0 +1,54 @@
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Head names the last event of the chain: whoever knows it can tell whether
+// everything up to there is as it was. The zero Head is that of an empty chain.
+type Head struct {
+	Seq  int64
+	Hash [sha256.Size]byte
+}
+
+// String is as "SEQ:HEX", the hash in 64 digits.
+func (h Head) String() string {
+	return strconv.FormatInt(h.Seq, 10) + ":" + hex.EncodeToString(h.Hash[:])
+}
+
+// ParseHead reads what String gives, or the hash alone (Seq is zero then).
+func ParseHead(s string) (Head, error) {
+	var h Head
+	digits := strings.TrimSpace(s)
+	if seq, hash, both := strings.Cut(digits, ":"); both {
+		n, err := strconv.ParseInt(seq, 10, 64)
+		if err != nil || n < 0 {
+			return Head{}, fmt.Errorf("head %.100q: %.40q is not an event's number\nhint: a head is as 1234:9f86…, with 64 digits", s, seq)
+		}
+		h.Seq, digits = n, hash
+	}
+	hash, err := hex.DecodeString(digits)
+	if err == nil && len(hash) != len(h.Hash) {
+		err = errors.New("not 64 digits")
+	}
+	if err != nil {
+		return Head{}, fmt.Errorf("head %.100q: %w\nhint: a head is as 1234:9f86…, with 64 digits", s, err)
+	}
+	copy(h.Hash[:], hash)
+	return h, nil
+}
+
+// next returns the head after an event with this body:
+// SHA-256(hash ‖ its number, 8 bytes, big endian ‖ body).
+func (h Head) next(body []byte) Head {
+	buf := make([]byte, 0, len(h.Hash)+8+len(body))
+	buf = append(buf, h.Hash[:]...)
+	buf = binary.BigEndian.AppendUint64(buf, uint64(h.Seq+1))
+	return Head{Seq: h.Seq + 1, Hash: sha256.Sum256(append(buf, body...))}
+}

@@ -1,0 +1,186 @@
+package origin
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// holder is a process that has a socket open.
+type holder struct {
+	pid   int
+	base  string // "." or task/TID: where the descriptor is seen
+	fd    string
+	inode uint64
+}
+
+// seenFor is how long a process that is not the sandbox's is passed over. It
+// could enter the sandbox's namespace meanwhile, as an engine's helper does; a
+// look that finds nobody is followed by a thorough one.
+const seenFor = time.Second
+
+// scan finds the processes of the sandbox that have one of l.holders open.
+func (l *look) scan() error {
+	if l.thorough || l.at.Sub(l.since) > seenFor {
+		l.seen, l.since = map[int]uint64{}, l.at
+	}
+	dir, err := os.Open(l.root)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	var failed error
+	count := 0
+	err = entries(dir, func(folder uint64, name string) bool {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			return true
+		}
+		if count++; count > maxProcesses {
+			failed = errTooMany
+			return false
+		}
+		if l.seen[pid] == folder {
+			return true
+		}
+		failed = l.process(pid, folder)
+		return failed == nil
+	})
+	return errors.Join(err, failed)
+}
+
+// process looks at one process; one that ends meanwhile has nothing open.
+func (l *look) process(pid int, folder uint64) error {
+	p, err := openProcess(l.root, pid)
+	if err != nil {
+		return nil
+	}
+	defer p.close()
+	ns, err := p.netns(".")
+	switch {
+	case err == nil && ns == l.sandbox.Netns:
+		l.inside[pid] = true
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		l.seen[pid] = folder
+		l.hiding = append(l.hiding, pid)
+		return nil
+	case err == nil && ns == l.own, !l.thorough:
+		if err == nil {
+			l.seen[pid] = folder
+		}
+		return nil
+	case err == nil && !l.belongs(pid): // else: it has made a namespace of its own
+		return nil
+	}
+	if err := l.descriptors(p, "."); err != nil || !l.thorough {
+		return err
+	}
+	return l.threads(p)
+}
+
+// threads looks at what threads have open that share no descriptors with the
+// first one, or outlive it.
+func (l *look) threads(p process) error {
+	tasks, err := p.open("task")
+	if err != nil {
+		return nil
+	}
+	defer tasks.Close()
+	var failed error
+	err = entries(tasks, func(_ uint64, name string) bool {
+		if name == strconv.Itoa(p.pid) || strings.HasPrefix(name, ".") {
+			return true
+		}
+		if l.left--; l.left < 0 {
+			failed = errTooMany
+			return false
+		}
+		base := "task/" + name
+		if ns, err := p.netns(base); err == nil && (ns == l.sandbox.Netns || l.belongs(p.pid)) {
+			failed = l.descriptors(p, base)
+		}
+		return failed == nil
+	})
+	if failed == nil && err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) {
+		failed = err
+	}
+	return failed
+}
+
+// descriptors notes which of l.holders a process, or a thread of it, has open.
+func (l *look) descriptors(p process, base string) error {
+	dir, err := p.open(base + "/fd")
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	var failed error
+	var link [64]byte
+	err = entries(dir, func(_ uint64, name string) bool {
+		if l.left--; l.left < 0 {
+			failed = errTooMany
+			return false
+		}
+		n, err := unix.Readlinkat(int(dir.Fd()), name, link[:])
+		if err != nil {
+			return true
+		}
+		inode := number(link[:n], "socket:[")
+		if _, wanted := l.holders[inode]; wanted && inode != 0 {
+			l.holders[inode] = append(l.holders[inode], holder{pid: p.pid, base: base, fd: name, inode: inode})
+		}
+		return true
+	})
+	if failed == nil && err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) {
+		failed = err
+	}
+	return failed
+}
+
+// belongs says whether a process is in the sandbox's namespace, or below one that
+// is.
+func (l *look) belongs(pid int) bool {
+	var path []int
+	is := false
+	for pid > 0 && len(path) < maxDepth {
+		if in, ok := l.inside[pid]; ok {
+			is = in
+			break
+		}
+		path = append(path, pid)
+		p, err := openProcess(l.root, pid)
+		if err != nil {
+			break
+		}
+		ns, _ := p.netns(".")
+		s, err := p.status()
+		p.close()
+		if is = ns == l.sandbox.Netns; is || err != nil || ns == l.own {
+			break
+		}
+		pid = s.parent
+	}
+	for _, pid := range path {
+		l.inside[pid] = is
+	}
+	return is
+}
+
+// lastPID is the newest process, or thread, of the machine. As long as it stays
+// the same there was no fork. Zero: not known.
+func lastPID(root string) int {
+	text, _, err := process{fd: unix.AT_FDCWD}.read(root+"/loadavg", 256)
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text))
+	return max(field(fields, len(fields)-1), 0)
+}
+
+// socketLink is what the descriptor of a socket leads to.
+func socketLink(inode uint64) string { return fmt.Sprintf("socket:[%d]", inode) }

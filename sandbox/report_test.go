@@ -1,0 +1,152 @@
+package sandbox
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/wall/wire"
+)
+
+func TestPacketsAreRecordedAndTaken(t *testing.T) {
+	w := newWorld(t, nil)
+	wall, _, _ := w.ready()
+	known, gone := udp(1, 0), udp(1, 0)
+	known.Sandbox, gone.Sandbox = id(1), id(7)
+	wall.send(wire.Message{Packets: &wire.Packets{Packets: []wire.Packet{known, known, gone, gone, gone},
+		Lost: []wire.Lost{{Sandbox: id(1), Rule: "stray", Packets: 4}, {Rule: "\x1b", Packets: 5}}}})
+	if m := wall.receive(); m.Taken == nil {
+		t.Fatalf("%+v", m)
+	}
+	w.wantEvent(1, func(e audit.Event) bool {
+		return e.Sandbox == id(1) && e.Agent == "a" && e.Rule == "other" && e.Count == 2
+	})
+	w.wantEvent(1, func(e audit.Event) bool {
+		return e.Sandbox == id(7) && e.Agent == "" && e.Rule == "other" && e.Count == 3
+	})
+	w.wantEvent(1, func(e audit.Event) bool {
+		return e.Rule == "lost" && e.Lost == 4 && e.Count == 0 && e.Agent == "a" && strings.Contains(e.Reason, `rule "stray"`) && !e.About
+	})
+	w.wantEvent(1, func(e audit.Event) bool {
+		return e.Rule == "lost" && e.Lost == 5 && strings.Contains(e.Reason, `rule "other"`)
+	})
+	w.wantEvent(4, func(audit.Event) bool { return true })
+}
+
+// Packets that cannot be recorded are not taken before they are, and nothing of
+// their sandbox is forgotten when it ends meanwhile.
+func TestPacketsWhileTheRecordFails(t *testing.T) {
+	w := newWorld(t, nil)
+	wall, _, _ := w.ready()
+	failed := make(chan struct{})
+	w.mu.Lock()
+	w.record.err, w.record.failed = errors.New("disk full"), failed
+	w.mu.Unlock()
+	p := udp(1, 0)
+	p.Sandbox = id(1)
+	wall.send(wire.Message{Packets: &wire.Packets{Packets: []wire.Packet{p, p}, Lost: []wire.Lost{{Sandbox: id(1), Packets: 2}}}})
+	<-failed
+	w.hub.Unregister(id(1))
+	if m := wall.receive(); m.Unplug == nil {
+		t.Fatalf("%+v", m)
+	}
+	w.fail(nil)
+	if m := wall.receive(); m.Taken == nil {
+		t.Fatalf("%+v", m)
+	}
+	w.stop()
+	if got := w.record.total(); got != 4 {
+		t.Errorf("%d of 4: %+v", got, w.events())
+	}
+	w.wantEvent(2, func(e audit.Event) bool { return e.Agent == "a" })
+}
+
+// What the wall tells of a sandbox after its end is still that sandbox's.
+func TestPacketsAfterTheEnd(t *testing.T) {
+	w := newWorld(t, nil)
+	wall, _, addr := w.ready()
+	p := <-w.served
+	open := dial(t, addr)
+	if _, err := p.Intercept.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	w.hub.Unregister(id(1))
+	if m := wall.receive(); m.Unplug == nil {
+		t.Fatalf("%+v", m)
+	}
+	late := udp(1, 0)
+	accepted := syn(time.Now(), open.LocalAddr().(*net.TCPAddr).AddrPort(), open.RemoteAddr().(*net.TCPAddr).AddrPort())
+	never := syn(time.Now(), netip.MustParseAddrPort("10.213.0.0:1"), netip.MustParseAddrPort("203.0.113.1:443"))
+	reset, stray := accepted, never
+	reset.Rule, stray.Rule = ruleStray, ruleStray
+	stray.Data = append([]byte(nil), never.Data...)
+	stray.Data[21]++ // of no connection that anybody knows
+	stray.Sandbox, reset.Sandbox, late.Sandbox, accepted.Sandbox, never.Sandbox = id(1), id(1), id(1), id(1), id(1)
+	wall.send(wire.Message{Packets: &wire.Packets{Packets: []wire.Packet{late, accepted, never, reset, stray}}})
+	if m := wall.receive(); m.Taken == nil {
+		t.Fatalf("%+v", m)
+	}
+	w.stop()
+	w.wantEvent(1, func(e audit.Event) bool { return e.Agent == "a" && e.Rule == "other" })
+	w.wantEvent(1, func(e audit.Event) bool {
+		return e.Agent == "a" && e.Rule == ruleHalfOpen && e.Dst == "203.0.113.1:443"
+	})
+	w.wantEvent(1, func(e audit.Event) bool { return e.Rule == ruleStray })
+	w.wantEvent(3, func(audit.Event) bool { return true })
+}
+
+// A wall is told how many of the segments it counted are settled, at the latest
+// when the gateway ends; the next gateway begins from there, and records the rest.
+func TestConnectionsOfAGatewayThatDied(t *testing.T) {
+	w := newWorld(t, nil)
+	wall, _, addr := w.ready()
+	p := <-w.served
+	dial(t, addr)
+	c, err := p.Intercept.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	wall.send(wire.Message{Packets: &wire.Packets{Begun: []wire.Begun{{Sandbox: id(1), Segments: 7, Settled: 2}}}})
+	if m := wall.receive(); m.Taken == nil {
+		t.Fatalf("%+v", m)
+	}
+	go w.stop()
+	var last wire.Settled
+	for {
+		m, _, err := wall.Receive()
+		if err != nil {
+			break
+		}
+		if m.Settled != nil {
+			last = *m.Settled
+		}
+	}
+	if last.Sandbox != id(1) || last.Segments != 3 {
+		t.Errorf("settled: %+v", last)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var r record
+		h := &Hub{Pool4: pool4, StateFile: t.TempDir() + "/r", WallToken: "x", ClaimTimeout: time.Hour, Append: r.append, AppendAll: r.appendAll, Log: newLog(t), Serve: neverServe}
+		if err := h.Open(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Register(registration(1)); err != nil {
+			t.Fatal(err)
+		}
+		h.packets(nil, wire.Packets{Begun: []wire.Begun{{Sandbox: id(1), Segments: 7, Settled: last.Segments}}})
+		for range 3 {
+			h.report(time.Now(), false)
+			time.Sleep(2 * handshakeTime)
+		}
+		if len(r.events) != 1 || r.events[0].Lost != 4 || !r.events[0].About || r.events[0].Agent != "a" || r.events[0].Rule != "lost" {
+			t.Errorf("%+v", r.events)
+		}
+		h.sandboxes[id(1)].claim.Stop()
+	})
+}
