@@ -113,6 +113,23 @@ func TestVerifyNamesTheOne(t *testing.T) {
 	}
 }
 
+// Of events that changed places, those between and after them are not blamed.
+func TestVerifyNamesTheMoved(t *testing.T) {
+	for _, moved := range [][2]int64{{2, 3}, {2, 4}, {1, 4}, {1, 5}} {
+		path, _ := fiveEvents(t)
+		db := openSQL(t, path)
+		mustExec(t, db, fmt.Sprintf(`UPDATE events SET seq=seq+10 WHERE seq IN (%[1]d, %[2]d); UPDATE events SET seq=%[1]d+%[2]d+10-seq WHERE seq>10`, moved[0], moved[1]))
+		r, err := Verify(t.Context(), path, "")
+		named := map[int64]bool{}
+		for _, p := range r.Problems {
+			named[p.Seq] = true
+		}
+		if err != nil || len(named) != 2 || !named[moved[0]] || !named[moved[1]] {
+			t.Errorf("%v: %+v, %v", moved, r, err)
+		}
+	}
+}
+
 func TestVerifyHead(t *testing.T) {
 	path, head := fiveEvents(t)
 	db := openSQL(t, path)

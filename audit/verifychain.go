@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 )
 
 // verifyPage is how many events are read at once. A reader that stays in one
@@ -38,6 +39,7 @@ func (v *verifier) chain(ctx context.Context) error {
 		}
 		if n == 0 {
 			v.settle()
+			v.report.Problems = slices.DeleteFunc(v.report.Problems, func(p Problem) bool { return p.What == "" })
 			return nil
 		}
 	}
@@ -103,6 +105,8 @@ func (v *verifier) event(at Head, id string, body []byte) {
 	case l.other != nil && l.other.next(body) == at:
 		v.blame("changed: its hash is another than it was")
 		l.other = nil
+	case v.follows(at, body):
+		v.settle() // what stands before it was moved there, and has been named
 	default:
 		v.settle()
 		v.suspect(suspect{at: at, prev: l.prev, id: id, body: body}, should)
@@ -114,6 +118,17 @@ func (v *verifier) event(at Head, id string, body []byte) {
 	v.report.Head = at
 	v.compare(at)
 	l.prev, l.known = at, true
+}
+
+// follows says whether the event at follows, by its hash, on one of the suspects,
+// wherever that stands now.
+func (v *verifier) follows(at Head, body []byte) bool {
+	return slices.ContainsFunc(v.link.suspects, func(s suspect) bool { return s.precedes(at, body) })
+}
+
+// precedes says whether s stood before the event at when that was chained.
+func (s suspect) precedes(at Head, body []byte) bool {
+	return Head{Seq: at.Seq - 1, Hash: s.at.Hash}.next(body) == at
 }
 
 // suspect notes that the event s does not fit; should is the hash that would.
@@ -142,11 +157,16 @@ func (v *verifier) blame(what string) {
 // settle leaves the last suspect as it is.
 func (v *verifier) settle() { v.link.other = nil }
 
-// reordered looks whether the newest suspect stands where another one belongs.
+// reordered looks whether the newest suspect stands where another one belongs, and
+// clears those that only followed on it.
 func (v *verifier) reordered(newest int) {
 	all := v.link.suspects
 	for i := range newest {
 		a, b := all[i], all[newest]
+		if b.precedes(a.at, a.body) && a.problem >= 0 && a.problem < maxProblems-1 {
+			v.report.Problems[a.problem].What = ""
+			continue
+		}
 		if !belongs(a, b) && !belongs(b, a) {
 			continue
 		}

@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -75,6 +76,60 @@ func TestFlood(t *testing.T) {
 		t.Errorf("the store has grown by %d bytes", grown)
 	}
 	t.Logf("store: %d kB more; gateway: %d MB at most", grown>>10, most>>20)
+	if out, err := u.command("gateway", "audit", "verify").CombinedOutput(); err != nil {
+		t.Errorf("gateway audit verify: %v\n%s", err, out)
+	}
+}
+
+// TestFloodOutlivesTheGateway kills the gateway in the midst of a flood: what it
+// had accepted and not recorded is told by the next one, as at most so many.
+func TestFloodOutlivesTheGateway(t *testing.T) {
+	const attempts = 20_000
+	l := shared.Get(t, lab.Engine28)
+	u := setUp(t, l, "unix://"+standIn(t, l, toolTurns))
+	buildFlood(u)
+	sh := openShell(u)
+	if out, err := l.Laptop.Docker(u.ctx, "update", "--cpus", "0.5", "sallyport-agent-"+sh.id); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	pid := sh.gatewayPID()
+	at := sh.screen.at
+	sh.screen.send(fmt.Sprintf("./flood tcp %s:7005 %d 50 %[1]s:7006; echo FLO''OD ended\n", lab.Web, attempts))
+	u.eventually("the flood's first event", func() error {
+		if !slices.ContainsFunc(u.events(sh.id), func(e audit.Event) bool { return e.Port == 7005 }) {
+			return errors.New("none yet")
+		}
+		return nil
+	})
+	if out, err := u.command("kill", "-9", pid).CombinedOutput(); err != nil {
+		t.Fatalf("kill the gateway: %v %s", err, out)
+	}
+	sh.screen.expect(`FLOOD ended`)
+	m := regexp.MustCompile(`made=([0-9]+)`).FindStringSubmatch(sh.screen.Text()[at:])
+	if m == nil {
+		t.Fatalf("the flood failed:\n%s", sh.screen.Text()[at:])
+	}
+	made, _ := strconv.ParseInt(m[1], 10, 64)
+	var recorded, lost int64
+	u.eventually("what became of the flood", func() error {
+		recorded, lost = 0, 0
+		for _, e := range u.events(sh.id) {
+			if e.Port == 7005 {
+				recorded += e.Count
+			}
+			lost += e.Lost
+		}
+		if recorded+lost < made {
+			return fmt.Errorf("%d recorded and %d lost of %d", recorded, lost, made)
+		}
+		return nil
+	})
+	t.Logf("%d made; %d recorded, at most %d lost", made, recorded, lost)
+	if over := recorded + lost - made; over > attempts/10 {
+		t.Errorf("%d more are told of than were made", over)
+	}
+	sh.screen.send("exit\n")
+	sh.screen.end()
 	if out, err := u.command("gateway", "audit", "verify").CombinedOutput(); err != nil {
 		t.Errorf("gateway audit verify: %v\n%s", err, out)
 	}
@@ -196,15 +251,7 @@ func (sh *shell) storeSize() int64 {
 // memory is the most that the gateway has had in memory: VmHWM of proc(5).
 func (sh *shell) memory() int64 {
 	sh.Helper()
-	out, err := sh.command("gateway", "status", "--json").Output()
-	if err != nil {
-		sh.Fatal(err)
-	}
-	pid := regexp.MustCompile(`"pid": ([0-9]+)`).FindSubmatch(out)
-	if pid == nil {
-		sh.Fatalf("gateway status --json: %s", out)
-	}
-	text, err := sh.command("cat", "/proc/"+string(pid[1])+"/status").Output()
+	text, err := sh.command("cat", "/proc/"+sh.gatewayPID()+"/status").Output()
 	if err != nil {
 		sh.Fatal(err)
 	}
@@ -214,4 +261,17 @@ func (sh *shell) memory() int64 {
 		sh.Fatal(err)
 	}
 	return kB << 10
+}
+
+func (sh *shell) gatewayPID() string {
+	sh.Helper()
+	out, err := sh.command("gateway", "status", "--json").Output()
+	if err != nil {
+		sh.Fatal(err)
+	}
+	pid := regexp.MustCompile(`"pid": ([0-9]+)`).FindSubmatch(out)
+	if pid == nil {
+		sh.Fatalf("gateway status --json: %s", out)
+	}
+	return string(pid[1])
 }
