@@ -248,7 +248,8 @@ func TestSyncFails(t *testing.T) {
 	s.sync.mu.Unlock()
 	mustAppend(t, s, Event{})
 	<-done
-	s.sync.mu.Lock() // run has noted it
+	wait(t, func() bool { return s.sync.failing() != nil })
+	s.sync.mu.Lock()
 	s.sync.sync = func(*os.File) error { return nil }
 	s.sync.mu.Unlock()
 	if h := s.Health(); !strings.Contains(h.Failing, broken.Error()) {

@@ -34,22 +34,29 @@ func keyOf(e Event) joinKey {
 	if to, err := netip.ParseAddrPort(e.Dst); err == nil {
 		host, port = cmp.Or(host, to.Addr().String()), cmp.Or(port, to.Port())
 	}
-	buf := make([]byte, 0, 1024)
-	for _, s := range []string{
-		e.Sandbox, e.Agent, e.Model, e.Project, string(e.Layer), e.Proto, cmp.Or(host, e.Dst),
-		e.SNI, e.Method, e.Path, e.Rule, e.Reason, e.Session,
-	} {
-		buf = append(binary.AppendUvarint(buf, uint64(len(s))), s...)
-	}
+	// Dst as well as the host, which may be the container's own claim: it must not
+	// hide an attempt among those at another address.
+	buf := appendTexts(make([]byte, 0, 1024), e.Sandbox, e.Agent, e.Model, e.Project, string(e.Layer), e.Proto,
+		e.Dst, cmp.Or(host, e.Dst), e.SNI, e.Method, e.Path, e.Rule, e.Reason, e.Session)
 	buf = binary.BigEndian.AppendUint16(buf, port)
 	buf = binary.AppendVarint(buf, int64(e.Status))
 	if p := e.Process; p != nil {
 		buf = binary.AppendVarint(append(buf, 1), int64(p.PID))
-		for _, s := range []string{p.Exe, p.Command, p.Unknown} {
-			buf = append(binary.AppendUvarint(buf, uint64(len(s))), s...)
+		buf = binary.AppendVarint(buf, int64(p.UID))
+		buf = appendTexts(buf, p.Exe, p.Command, p.Unknown)
+		for _, parent := range p.Parents {
+			buf = appendTexts(binary.AppendVarint(buf, int64(parent.PID)), parent.Name)
 		}
 	}
 	return sha256.Sum256(buf)
+}
+
+// appendTexts appends each text with its length before it.
+func appendTexts(buf []byte, texts ...string) []byte {
+	for _, s := range texts {
+		buf = append(binary.AppendUvarint(buf, uint64(len(s))), s...)
+	}
+	return buf
 }
 
 // window is the time in which refusals with one key are joined.
@@ -89,9 +96,6 @@ func (w *window) add(e Event, id string) {
 	}
 	if r.Src != e.Src {
 		r.Src = "" // they came from several ports
-	}
-	if r.Dst != e.Dst {
-		r.Dst = "" // the host says where to
 	}
 }
 

@@ -62,7 +62,7 @@ func TestJoin(t *testing.T) {
 func TestWhatIsIdentical(t *testing.T) {
 	for name, change := range map[string]func(*Event){
 		"source": func(e *Event) { e.Src = "x" }, "bytes": func(e *Event) { e.BytesIn, e.BytesOut = 9, 9 }, "duration": func(e *Event) { e.Duration = 9 },
-		"count": func(e *Event) { e.Count = 9 }, "user": func(e *Event) { p := *e.Process; p.UID, e.Process = 9, &p },
+		"count": func(e *Event) { e.Count = 9 }, "token count": func(e *Event) { e.TokensIn, e.TokensOut = 9, 9 },
 		"port said twice": func(e *Event) { e.Port = 443 }, "host is the address": func(e *Event) { e.Host = "203.0.113.9" },
 	} {
 		e := refused
@@ -78,6 +78,8 @@ func TestWhatIsIdentical(t *testing.T) {
 		"method": func(e *Event) { e.Method = "x" }, "path": func(e *Event) { e.Path = "x" }, "rule": func(e *Event) { e.Rule = "x" },
 		"reason": func(e *Event) { e.Reason = "x" }, "status": func(e *Event) { e.Status = 403 }, "session": func(e *Event) { e.Session = "x" },
 		"no process": func(e *Event) { e.Process = nil }, "an empty process": func(e *Event) { e.Process = &Process{} },
+		"user":        func(e *Event) { p := *e.Process; p.UID, e.Process = 9, &p },
+		"parent":      func(e *Event) { p := *e.Process; p.Parents, e.Process = []Parent{{PID: 1, Name: "x"}}, &p },
 		"pid":         func(e *Event) { p := *e.Process; p.PID, e.Process = 9, &p },
 		"executable":  func(e *Event) { p := *e.Process; p.Exe, e.Process = "x", &p },
 		"command":     func(e *Event) { p := *e.Process; p.Command, e.Process = "x", &p },
@@ -93,6 +95,35 @@ func TestWhatIsIdentical(t *testing.T) {
 		if joinable(e) {
 			t.Errorf("%s events are joined", name)
 		}
+	}
+}
+
+// The name is the container's own claim, and so may be the port: what is aimed at
+// another address is not counted among what has the same name, nor loses its
+// address by that; and of two processes, two families are two refusals.
+func TestSameNameAnotherAddress(t *testing.T) {
+	path := storePath(t)
+	s := openStore(t, path)
+	flood, contact := refused, refused
+	flood.Host, flood.Port, flood.Dst = "x.example", 443, "203.0.113.1:443"
+	contact.Host, contact.Port, contact.Dst = "x.example", 443, "203.0.113.6:443"
+	otherPort := contact
+	otherPort.Dst = "203.0.113.6:25"
+	store(t, s, []Event{flood, flood, contact, flood, otherPort, flood})
+	closeStore(t, s)
+	var got []string
+	for _, e := range chained(t, path) {
+		got = append(got, e.Dst+" "+strconv.FormatInt(e.Count, 10))
+	}
+	if want := "203.0.113.1:443 1,203.0.113.6:443 1,203.0.113.6:25 1,203.0.113.1:443 3"; strings.Join(got, ",") != want {
+		t.Errorf("stored %q, want %q", got, want)
+	}
+
+	a, b := refused, refused
+	a.Process = &Process{Unknown: "shared by 2 processes", Parents: []Parent{{PID: 7, Name: "ab"}, {PID: 8, Name: "c"}}}
+	b.Process = &Process{Unknown: "shared by 2 processes", Parents: []Parent{{PID: 7, Name: "a"}, {PID: 8, Name: "bc"}}}
+	if keyOf(a) == keyOf(b) {
+		t.Error("two families make one refusal")
 	}
 }
 

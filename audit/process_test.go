@@ -59,7 +59,7 @@ const loaders = 8
 // childLoad appends for ever: events of their own, and refusals that are joined.
 // For each that was acknowledged it prints host, id and count.
 func childLoad(path string) {
-	s, err := Open(path, Options{Sink: &SinkOptions{Path: path + ".jsonl", MaxBytes: 1 << 20, Files: 2}})
+	s, err := Open(path, Options{Sink: &SinkOptions{Path: sinkPath(path), MaxBytes: 1 << 20, Files: 2}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -2,7 +2,10 @@ package audit
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -131,7 +134,8 @@ func (w *writer) tooLarge(ctx context.Context) (last Head, err error) {
 		w.s.opts.Log.Warn("the audit store is too large, and a reader keeps it from becoming smaller", "path", w.s.path)
 		return Head{}, nil
 	}
-	return w.db.batch(ctx, func(int64) bool { return true })
+	last, _, err = w.db.batch(ctx, math.MaxInt64, math.MinInt64) // whatever their time
+	return last, err
 }
 
 func (d *database) pages(ctx context.Context) (pages, free, size int64, err error) {
@@ -143,31 +147,58 @@ func (d *database) pages(ctx context.Context) (pages, free, size int64, err erro
 // oldest returns the last one of the oldest events, of the next batch, that are
 // all older than keep; zero: none is. An event's time may be before that of one
 // stored earlier, by a window of joined refusals. One that is a day in the future
-// was made when the clock was wrong: it keeps no older ones.
+// was made when the clock was wrong, or the clock is wrong now: it goes with one
+// that was stored after it and is too old, never by itself.
 func (d *database) oldest(ctx context.Context, now time.Time, keep time.Duration) (Head, error) {
 	before, wrong := now.Add(-keep).UnixNano(), now.Add(24*time.Hour).UnixNano()
-	return d.batch(ctx, func(at int64) bool { return at < before || at > wrong })
+	last, certain, err := d.batch(ctx, before, wrong)
+	if err != nil || certain.Seq > 0 || last.Seq == 0 {
+		return certain, err
+	}
+	if goes, err := d.oldAfter(ctx, last.Seq, before, wrong); err != nil || !goes {
+		return Head{}, err
+	}
+	return last, nil
 }
 
-// batch returns the last of the oldest events, pruneBatch at most, of which old
-// says that all are; zero: the first is not.
-func (d *database) batch(ctx context.Context, old func(time int64) bool) (last Head, err error) {
+// oldAfter says whether the first event after seq whose time is not after wrong
+// is from before.
+func (d *database) oldAfter(ctx context.Context, seq, before, wrong int64) (old bool, err error) {
+	// Most often there is none at all, and the index tells.
+	err = d.conn.QueryRowContext(ctx, "SELECT EXISTS(SELECT 1 FROM events WHERE time < ?)", before).Scan(&old)
+	if err != nil || !old {
+		return false, err
+	}
+	err = d.conn.QueryRowContext(ctx, "SELECT time < ? FROM events NOT INDEXED WHERE seq > ? AND time <= ? ORDER BY seq LIMIT 1", before, seq, wrong).Scan(&old)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return old, err
+}
+
+// batch looks at the oldest events, pruneBatch at most, as long as they are from
+// before, or after wrong. It returns the last of them and the last from before;
+// zero: there is none.
+func (d *database) batch(ctx context.Context, before, wrong int64) (last, certain Head, err error) {
 	rows, err := d.conn.QueryContext(ctx, "SELECT seq, hash, time FROM events ORDER BY seq LIMIT ?", pruneBatch)
 	if err != nil {
-		return Head{}, err
+		return Head{}, Head{}, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var seq, at int64
 		var hash []byte
 		if err := rows.Scan(&seq, &hash, &at); err != nil {
-			return Head{}, err
+			return Head{}, Head{}, err
 		}
-		if !old(at) || len(hash) != len(last.Hash) {
+		if at >= before && at <= wrong || len(hash) != len(last.Hash) {
 			break
 		}
 		last.Seq = seq
 		copy(last.Hash[:], hash)
+		if at < before {
+			certain = last
+		}
 	}
-	return last, rows.Err()
+	return last, certain, rows.Err()
 }

@@ -96,6 +96,12 @@ func TestPruneAll(t *testing.T) {
 	if r, err := Verify(t.Context(), path, head.String()); err != nil || !r.OK || r.Head != head || r.Events != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
+	for asked, want := range map[string]string{"7:": "cannot be compared", "10:": "changed", "11:": "cut"} {
+		r, err := Verify(t.Context(), path, asked+strings.Repeat("0", 64))
+		if err != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0].What, want) {
+			t.Errorf("head %s: %+v, %v", asked, r, err)
+		}
+	}
 	s = openStore(t, path)
 	mustAppend(t, s, Event{})
 	closeStore(t, s)
@@ -119,6 +125,36 @@ func TestPruneWithAWrongClock(t *testing.T) {
 	closeStore(t, s)
 	if all := chained(t, path); len(all) != 3 || all[0].Host != "h1-0.example" || all[2].Host != past[0].Host {
 		t.Errorf("left %+v", all)
+	}
+}
+
+// A clock that is behind makes all events future ones. None goes for that, but
+// many of them keep no older ones.
+func TestPruneWithAClockThatIsBehind(t *testing.T) {
+	path := storePath(t)
+	s := openStore(t, path)
+	store(t, s, old(2*pruneBatch, 1))
+	closeStore(t, s)
+	for _, behind := range []time.Duration{25 * time.Hour, 365 * 24 * time.Hour} {
+		s = openWith(t, path, Options{Now: func() time.Time { return noon.Add(-behind) }, Keep: time.Hour})
+		closeStore(t, s) // Open and Close look
+		if n := len(chained(t, path)); n != 2*pruneBatch || s.Health().Pruned != 0 {
+			t.Errorf("%v behind: %d events, %d deleted", behind, n, s.Health().Pruned)
+		}
+	}
+
+	path = storePath(t)
+	s = openStore(t, path)
+	store(t, s, old(2*pruneBatch+1, -24*365))
+	store(t, s, old(2, 48))
+	store(t, s, old(3, -24*365, 1))
+	closeStore(t, s)
+	s = openWith(t, path, Options{Now: func() time.Time { return noon }, Keep: 24 * time.Hour})
+	for range 5 { // each one deletes a batch
+		mustAppend(t, s, Event{Verdict: "allowed"})
+	}
+	if h := s.Health(); h.Pruned != 2*pruneBatch+3 {
+		t.Errorf("%d events were deleted", h.Pruned)
 	}
 }
 

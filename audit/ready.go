@@ -96,6 +96,9 @@ func (w *writer) load(ctx context.Context) error {
 	s.mu.Lock()
 	s.health.Head, s.health.Open = w.head, 0
 	s.mu.Unlock()
+	if s.sink != nil {
+		s.sink.begin(last)
+	}
 	return nil
 }
 
@@ -109,9 +112,17 @@ func (w *writer) replaced(ctx context.Context) error {
 	w.s.opts.Log.Warn("the audit store's file was deleted or replaced; opening it again", "path", w.s.path, "err", err)
 	w.loaded = false
 	if gone {
+		w.restartSink()
 		w.say(RuleSetAside, "the record that was in use until now was deleted or replaced")
 	}
 	return nil
+}
+
+// restartSink has the sink wait until the file that comes is loaded.
+func (w *writer) restartSink() {
+	if w.s.sink != nil {
+		w.s.sink.restart()
+	}
 }
 
 func (w *writer) maySetAside() bool {
@@ -132,6 +143,7 @@ func (w *writer) setAside(cause error) error {
 	}
 	w.s.opts.Log.Error("the audit store was damaged; a new one begins", "path", w.s.path, "aside", to, "err", cause)
 	w.loaded, w.left, w.loadedAt = false, nil, -1
+	w.restartSink()
 	w.say(RuleSetAside, fmt.Sprintf("the record before this one was damaged (%v) and is kept as %s", cause, to))
 	s := w.s
 	s.mu.Lock()

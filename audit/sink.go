@@ -1,16 +1,11 @@
 package audit
 
 import (
-	"context"
-	"database/sql"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"github.com/sallyport/sallyport/policy"
 )
 
 // SinkOptions say where a copy of every event of the chain is appended as JSON
@@ -46,10 +41,15 @@ type sink struct {
 	stop   chan struct{}
 	ended  chan struct{}
 
+	seen int // the era in which the end of the file was looked up; run's alone
+
 	mu      sync.Mutex
+	era     int   // counts the store's files
+	waits   bool  // the store has no file that is loaded
 	head    int64 // number of the last event in the store
 	written int64 // number of the last event in the file
 	dropped int64
+	skipped int64 // will be dropped: they were in an earlier file of the store
 	failing string
 }
 
@@ -63,15 +63,15 @@ func startSink(store string, o SinkOptions, log *slog.Logger, from int64, head H
 	if err != nil {
 		return nil, err
 	}
-	if path == store {
-		return nil, fmt.Errorf("the sink %s is the store itself\nhint: name another file", path)
+	if err := apart(path, store); err != nil {
+		return nil, err
 	}
 	o.Path = path
 	o.MaxBytes, o.Files, o.Queue = orElse(o.MaxBytes, 64<<20), orElse(o.Files, 5), orElse(o.Queue, 65536)
 	s := &sink{
 		store: store, o: o, log: log, file: sinkFile{path: path, max: o.MaxBytes, keep: o.Files},
 		signal: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
-		head: head.Seq, written: from,
+		head: head.Seq, written: max(from, 0), waits: from < 0, seen: -1,
 	}
 	s.signal <- struct{}{}
 	go s.run()
@@ -96,10 +96,31 @@ func (s *sink) wake(head Head) {
 	}
 }
 
+// restart says that the store's file is another from now on: nothing is copied
+// until begin, and what was not copied of the old one never is. It never waits.
+func (s *sink) restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skipped += max(s.head-s.written, 0)
+	s.era++
+	s.waits, s.head, s.written = true, 0, 0
+}
+
+// begin says that the store's file is loaded, and last the last event in it.
+func (s *sink) begin(last Head) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waits || s.written > last.Seq {
+		s.era++
+		s.written = last.Seq
+	}
+	s.waits, s.head = false, last.Seq
+}
+
 func (s *sink) report(h *Health) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.SinkQueued, h.SinkDropped, h.SinkFailing = max(s.head-s.written, 0), s.dropped, s.failing
+	h.SinkQueued, h.SinkDropped, h.SinkFailing = max(s.head-s.written, 0), s.dropped+s.skipped, s.failing
 }
 
 // close waits for the last events to be copied, for sinkGrace at most: a file
@@ -154,113 +175,4 @@ func (s *sink) note(err error) {
 			s.log.Warn("the audit sink cannot be written", "path", s.o.Path, "err", err)
 		}
 	}
-}
-
-// copy copies all that there is.
-func (s *sink) copy() error {
-	r, err := openReader(s.store)
-	if err != nil {
-		return err
-	}
-	defer r.Close() // it was only read
-	ctx := context.Background()
-	if err := s.resume(ctx, r.db); err != nil {
-		return err
-	}
-	for {
-		n, err := s.page(ctx, r.db)
-		if err != nil || n == 0 {
-			return err
-		}
-	}
-}
-
-// resume opens the file if it is not, and finds where it ends.
-func (s *sink) resume(ctx context.Context, db *sql.DB) error {
-	opened, err := s.file.open()
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	if s.head < s.written {
-		s.written = 0 // the store was begun anew
-	}
-	s.mu.Unlock()
-	if !opened {
-		return nil
-	}
-	id, err := s.file.lastID()
-	if err != nil || id == "" {
-		return err
-	}
-	var seq int64
-	err = db.QueryRowContext(ctx, "SELECT seq FROM events WHERE id=?", id).Scan(&seq)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err == nil {
-		s.mu.Lock()
-		s.written = seq
-		s.mu.Unlock()
-	}
-	return err
-}
-
-// page copies the next events and returns how many there were.
-func (s *sink) page(ctx context.Context, db *sql.DB) (int, error) {
-	from, dropped := s.next()
-	rows, err := db.QueryContext(ctx, "SELECT seq, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", from, sinkPage)
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	last, size := from, 0
-	var lines [][]byte
-	for rows.Next() {
-		var seq int64
-		var body []byte
-		if err := rows.Scan(&seq, &body); err != nil {
-			return 0, err
-		}
-		dropped += seq - last - 1 // deleted before they were copied
-		last = seq
-		lines = append(lines, append(body, '\n'))
-		if size += len(body); size > sinkBytes {
-			break
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil || len(lines) == 0 {
-		return 0, err
-	}
-	if dropped > 0 {
-		line, err := droppedLine(dropped)
-		if err != nil {
-			return 0, err
-		}
-		lines = append([][]byte{line}, lines...)
-	}
-	if err := s.file.write(lines); err != nil {
-		return 0, err
-	}
-	s.mu.Lock()
-	s.written = last
-	s.dropped += dropped
-	s.mu.Unlock()
-	return len(lines), nil
-}
-
-// next is the number after which to go on, and how many events that leaves out.
-func (s *sink) next() (from, dropped int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if least := s.head - int64(s.o.Queue); s.written < least {
-		return least, least - s.written
-	}
-	return s.written, 0
-}
-
-func droppedLine(n int64) ([]byte, error) {
-	e := note(RuleSinkDropped, fmt.Sprintf("%d events are not in this copy: it was too far behind the store, which has them", n), time.Now())
-	e.Layer, e.Verdict = LayerControl, policy.Deny.String()
-	return Encode(e)
 }

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
+
+func sinkPath(store string) string { return filepath.Join(filepath.Dir(store), "sink.jsonl") }
 
 // sinkEvents returns the events in the sink's files, the oldest first.
 func sinkEvents(t *testing.T, path string) []Event {
@@ -62,7 +65,7 @@ func checkSink(t *testing.T, path string, from, to int) {
 
 func TestSink(t *testing.T) {
 	path := storePath(t)
-	o := Options{Sink: &SinkOptions{Path: path + ".jsonl", MaxBytes: 2000, Files: 9}}
+	o := Options{Sink: &SinkOptions{Path: sinkPath(path), MaxBytes: 2000, Files: 9}}
 	s := openWith(t, path, Options{})
 	appendOwn(t, s, 100, 110) // before there was a sink: not copied
 	closeStore(t, s)
@@ -99,7 +102,7 @@ func TestSink(t *testing.T) {
 
 func TestSinkKeepsSoManyFiles(t *testing.T) {
 	path := storePath(t)
-	o := Options{Sink: &SinkOptions{Path: path + ".jsonl", MaxBytes: 1000, Files: 2}}
+	o := Options{Sink: &SinkOptions{Path: sinkPath(path), MaxBytes: 1000, Files: 2}}
 	s := openWith(t, path, o)
 	appendOwn(t, s, 0, 50)
 	closeStore(t, s)
@@ -115,7 +118,7 @@ func TestSinkKeepsSoManyFiles(t *testing.T) {
 // tells what it left out once it works.
 func TestDeadSink(t *testing.T) {
 	path := storePath(t)
-	o := Options{Sink: &SinkOptions{Path: path + ".jsonl", Queue: 10}}
+	o := Options{Sink: &SinkOptions{Path: sinkPath(path), Queue: 10}}
 	if err := syscall.Mkfifo(o.Sink.Path, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -155,15 +158,28 @@ func wait(t *testing.T, until func() bool) {
 
 func TestSinkRefuses(t *testing.T) {
 	path := storePath(t)
-	if err := os.Symlink(path, path+".link"); err != nil {
-		t.Fatal(err)
-	}
-	for _, sink := range []string{"", path} {
-		if _, err := Open(path, Options{Sink: &SinkOptions{Path: sink}}); err == nil {
-			t.Errorf("the sink %q was accepted", sink)
+	link, dir, hard := sinkPath(path)+".link", filepath.Join(t.TempDir(), "dir"), sinkPath(path)+".hard"
+	for from, to := range map[string]string{link: path, dir: filepath.Dir(path)} {
+		if err := os.Symlink(to, from); err != nil {
+			t.Fatal(err)
 		}
 	}
-	s := openWith(t, path, Options{Sink: &SinkOptions{Path: path + ".link"}})
+	closeStore(t, openStore(t, path))
+	if err := os.Link(path, hard); err != nil {
+		t.Fatal(err)
+	}
+	for _, sink := range []string{
+		"", path, path + "-wal", path + "-shm", path + "-journal", path + ".lock", path + ".corrupt-x", hard,
+		filepath.Join(dir, "audit.db-journal"), filepath.Join(filepath.Dir(path), "x", "..", "audit.db-wal"),
+	} {
+		if s, err := Open(path, Options{Sink: &SinkOptions{Path: sink}}); err == nil {
+			closeStore(t, s)
+			t.Errorf("the sink %q was accepted", sink)
+		} else if sink != "" && !strings.Contains(err.Error(), "hint: name another file") {
+			t.Errorf("the sink %q: %v", sink, err)
+		}
+	}
+	s := openWith(t, path, Options{Sink: &SinkOptions{Path: link}})
 	mustAppend(t, s, Event{})
 	wait(t, func() bool { return strings.Contains(s.Health().SinkFailing, "symbolic link") })
 }
@@ -171,7 +187,7 @@ func TestSinkRefuses(t *testing.T) {
 // A shipper, or logrotate, may move the file away at any time.
 func TestSinkFileIsMovedAway(t *testing.T) {
 	path := storePath(t)
-	o := Options{Sink: &SinkOptions{Path: path + ".jsonl"}}
+	o := Options{Sink: &SinkOptions{Path: sinkPath(path)}}
 	s := openWith(t, path, o)
 	appendOwn(t, s, 0, 3)
 	wait(t, func() bool { return s.Health().SinkQueued == 0 })

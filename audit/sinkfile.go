@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -161,3 +163,24 @@ func (f *sinkFile) rotate() error {
 }
 
 func (f *sinkFile) rotated(i int) string { return fmt.Sprintf("%s.%d", f.path, i) }
+
+// apart refuses a path for the sink whose file is the store's, or may become one
+// of those beside it (-wal, -shm, .lock, .corrupt-TIME, …).
+func apart(path, store string) error {
+	dir, err := os.Stat(filepath.Dir(path))
+	storeDir, errStore := os.Stat(filepath.Dir(store))
+	same := err == nil && errStore == nil && os.SameFile(dir, storeDir) || filepath.Dir(path) == filepath.Dir(store)
+	if same && strings.HasPrefix(filepath.Base(path), filepath.Base(store)) {
+		return fmt.Errorf("the sink %s has a name that begins as the store's, %s\nhint: name another file", path, store)
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil // there is none yet, or opening it will say
+	}
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal", ".lock"} {
+		if own, err := os.Lstat(store + suffix); err == nil && os.SameFile(info, own) {
+			return fmt.Errorf("the sink %s is the store's own file %s\nhint: name another file", path, store+suffix)
+		}
+	}
+	return nil
+}

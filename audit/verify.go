@@ -132,14 +132,7 @@ func (v *verifier) ends(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var before int64
-	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM events WHERE seq <= ?", begin.Seq).Scan(&before); err != nil {
-		return err
-	}
-	if before > 0 {
-		v.problem(0, "", "reordered: %d events stand before the first number, %d", before, begin.Seq+1)
-	}
-	return nil
+	return v.before(ctx, tx, begin)
 }
 
 // checkpoint returns the last event that was deleted.
@@ -205,12 +198,16 @@ func (v *verifier) compare(at Head) {
 // compareHead says what it means that the head was not in the chain.
 func (v *verifier) compareHead() {
 	r := v.report
+	first := r.First.Seq
+	if r.Events == 0 {
+		first = r.Head.Seq // all were deleted, and of the last one the hash is known
+	}
 	switch w := v.want; {
 	case w == nil || v.found || *w == Head{}:
 	case w.Seq > r.Head.Seq:
 		v.problem(w.Seq, "", "cut: the head is event %d, and the last one is %d", w.Seq, r.Head.Seq)
-	case w.Seq > 0 && w.Seq < r.First.Seq:
-		v.problem(w.Seq, "", "cannot be compared: the head is event %d, and those before %d were deleted for their age or the store's size", w.Seq, r.First.Seq)
+	case w.Seq > 0 && w.Seq < first:
+		v.problem(w.Seq, "", "cannot be compared: the head is event %d, and those before %d were deleted for their age or the store's size", w.Seq, first)
 	case w.Seq > 0:
 		v.problem(w.Seq, "", "changed: the chain at event %d is not the head's; that one or any before it is another", w.Seq)
 	default:

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"fmt"
 	"slices"
 )
@@ -63,6 +64,9 @@ func (v *verifier) page(ctx context.Context) (n int, err error) {
 			if err := v.pruned(ctx); err != nil {
 				return n, err
 			}
+			if v.link.prev.Seq >= at.Seq { // it is deleted as well by now
+				return v.again(ctx, rows)
+			}
 		}
 		e, what := got.compare(body)
 		if what != "" {
@@ -84,6 +88,31 @@ func (v *verifier) pruned(ctx context.Context) error {
 		v.link.prev, v.link.known, v.link.other = at, true, nil
 	}
 	return err
+}
+
+// again ends the reading of rows and reads the next events as they are now, those
+// after a checkpoint.
+func (v *verifier) again(ctx context.Context, rows *sql.Rows) (n int, err error) {
+	if err := rows.Close(); err != nil {
+		return 0, err
+	}
+	if err := v.before(ctx, v.db, v.link.prev); err != nil {
+		return 0, err
+	}
+	return v.page(ctx)
+}
+
+// before looks for events that begin, the last one that was deleted, leaves no
+// place for.
+func (v *verifier) before(ctx context.Context, q queryer, begin Head) error {
+	var n int64
+	if err := q.QueryRowContext(ctx, "SELECT count(*) FROM events WHERE seq <= ?", begin.Seq).Scan(&n); err != nil {
+		return err
+	}
+	if n > 0 {
+		v.problem(0, "", "reordered: %d events stand before the first number, %d", n, begin.Seq+1)
+	}
+	return nil
 }
 
 // event checks that the event at is the one after the last.

@@ -123,6 +123,7 @@ func (w *writer) transact(batch []*request, closing bool) error {
 // is not just full: it may have been opened when it could only be read.
 func (w *writer) failed(err error) error {
 	w.loaded, w.prune.row, w.prune.deleted = false, 0, 0
+	w.windows = windows{} // they have counted what was not stored
 	if !full(err) && !damaged(err) {
 		err = errors.Join(err, w.sync.use(nil), w.db.close())
 	}

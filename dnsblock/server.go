@@ -27,7 +27,8 @@ type Server struct {
 	MaxTCP      int                     // connections at a time; more are refused and recorded. Zero: 16
 	IdleTimeout time.Duration           // how long a TCP client may take for one message. Zero: 10 s
 
-	failure failure
+	dropTime time.Duration // between records of what was dropped at the UDP socket; zero: 1 s
+	failure  failure
 }
 
 func (s *Server) check() error {

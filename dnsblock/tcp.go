@@ -23,6 +23,7 @@ const (
 	maxQuery = 4096
 
 	defaultMaxTCP      = 16
+	maxRefusing        = 16 // connections beyond MaxTCP whose process is looked for, at a time
 	defaultIdleTimeout = 10 * time.Second
 	acceptPause        = 50 * time.Millisecond // after a failed accept, for want of descriptors say
 )
@@ -41,7 +42,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	free := make(chan struct{}, cmp.Or(s.MaxTCP, defaultMaxTCP))
+	free, refusing := make(chan struct{}, cmp.Or(s.MaxTCP, defaultMaxTCP)), make(chan struct{}, maxRefusing)
 	for {
 		conn, err := l.Accept()
 		switch {
@@ -56,17 +57,35 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case err != nil:
 			return fmt.Errorf("serve DNS over TCP: %w", err)
 		}
-		select {
-		case free <- struct{}{}:
+		switch {
+		case enter(free):
 			conns.Go(func() {
 				defer func() { <-free }()
 				s.serveConn(ctx, conn)
 			})
+		case enter(refusing): // to learn who it is takes a while
+			conns.Go(func() {
+				defer func() { <-refusing }()
+				s.refuse(conn, peerOf(conn), tooMany, 0)
+			})
 		default:
-			s.refuse(conn, peerOf(conn), "too many DNS connections at a time", 0)
+			s.refuse(conn, peerOf(conn).notLookedFor(), tooMany, 0)
 		}
 	}
 }
+
+// enter takes a place in pool, if there is one.
+func enter(pool chan struct{}) bool {
+	select {
+	case pool <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// tooMany is why a connection beyond MaxTCP is refused.
+const tooMany = "too many DNS connections at a time"
 
 // retry says whether an accept that failed with err may work later.
 func retry(err error) bool {
@@ -151,6 +170,16 @@ func peerOf(conn net.Conn) peer {
 	p := peer{proto: "tcp", src: addrPort(conn.RemoteAddr()), dst: addrPort(conn.LocalAddr())}
 	if knowing, ok := conn.(interface{ Process() *audit.Process }); ok {
 		p.process = knowing.Process
+	}
+	return p
+}
+
+// notLookedFor is p where there is no time to learn who it is.
+func (p peer) notLookedFor() peer {
+	if p.process != nil {
+		p.process = func() *audit.Process {
+			return &audit.Process{Unknown: "too many attempts at once to look for each one's sender"}
+		}
 	}
 	return p
 }

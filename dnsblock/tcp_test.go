@@ -6,11 +6,14 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/sallyport/sallyport/audit"
 )
 
 func framed(messages ...[]byte) []byte {
@@ -169,6 +172,77 @@ func TestTCPLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	readFramed(t, first) // the first one goes on
+}
+
+// queued gives connections that are there already, and no more.
+type queued struct {
+	net.Listener
+	conns  chan net.Conn
+	closed chan struct{}
+	close  func() // once
+}
+
+func (q queued) Accept() (net.Conn, error) {
+	select {
+	case c := <-q.conns:
+		return c, nil
+	case <-q.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (q queued) Close() error {
+	q.close()
+	return nil
+}
+
+// slow is a connection whose process takes long to learn.
+type slow struct {
+	net.Conn
+	found <-chan struct{}
+}
+
+func (c slow) Process() *audit.Process {
+	<-c.found
+	return &audit.Process{PID: 7}
+}
+
+// To learn who is refused never makes others wait: there is a bound for that too.
+func TestTCPLimitWhileProcessesAreLookedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := newServer()
+		s.MaxTCP, s.IdleTimeout = 1, time.Hour
+		const more = 3
+		l := queued{conns: make(chan net.Conn, 1+maxRefusing+more), closed: make(chan struct{})}
+		l.close = sync.OnceFunc(func() { close(l.closed) })
+		found := make(chan struct{})
+		for range cap(l.conns) {
+			client, server := net.Pipe()
+			defer client.Close()
+			l.conns <- slow{server, found}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Serve(ctx, l) }()
+		synctest.Wait()
+		if e := b.all(); len(e) != more || len(l.conns) > 0 {
+			t.Errorf("%d connections wait, events %+v", len(l.conns), e)
+		}
+		for _, e := range b.all() {
+			if e.Reason != tooMany || e.Process == nil || e.Process.PID != 0 || !strings.Contains(e.Process.Unknown, "too many") {
+				t.Errorf("%+v", e)
+			}
+		}
+		close(found)
+		synctest.Wait()
+		if e := b.all(); len(e) != more+maxRefusing || e[more].Process.PID != 7 || e[more].Reason != tooMany {
+			t.Errorf("events %+v", e)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A client that sends slowly has its time for a whole message, not for a byte.

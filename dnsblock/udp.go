@@ -1,13 +1,17 @@
 package dnsblock
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +29,10 @@ const (
 	skMeminfoVars  = 9
 )
 
+// defaultDropTime is how often dropped queries are recorded, at most: each time
+// makes an event of its own, and they come by the thousand.
+const defaultDropTime = time.Second
+
 // lostReason is that of queries that were dropped.
 const lostReason = "DNS queries that came too fast: there was no room for them at the socket"
 
@@ -34,9 +42,7 @@ const lostReason = "DNS queries that came too fast: there was no room for them a
 // from that server's address that the answer comes. For that c has to be
 // transparent, and bound to the port that was asked.
 func (s *Server) ServeUDP(ctx context.Context, c *net.UDPConn) error {
-	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer c.Close()
-	defer stop()
 	if err := s.check(); err != nil {
 		return err
 	}
@@ -44,7 +50,17 @@ func (s *Server) ServeUDP(ctx context.Context, c *net.UDPConn) error {
 	if err != nil {
 		return fmt.Errorf("serve DNS over UDP: %w", err)
 	}
-	var told uint32 // of the dropped ones
+	stop := context.AfterFunc(ctx, func() {
+		if c.SetDeadline(time.Unix(1, 0)) != nil { // what was dropped is counted before c is closed
+			c.Close()
+		}
+	})
+	defer stop()
+	ended := make(chan struct{})
+	var counting sync.WaitGroup
+	counting.Go(func() { s.countDropped(raw, ended) })
+	defer counting.Wait()
+	defer close(ended)
 	message, control := make([]byte, maxDatagram), make([]byte, maxControl)
 	for {
 		n, cn, _, src, err := c.ReadMsgUDPAddrPort(message, control)
@@ -55,27 +71,38 @@ func (s *Server) ServeUDP(ctx context.Context, c *net.UDPConn) error {
 			return fmt.Errorf("serve DNS over UDP: %w", err)
 		}
 		s.answerUDP(c, message[:n], peer{proto: "udp", src: src, dst: asked(control[:cn])})
-		told = s.recordDropped(raw, told)
 	}
 }
 
-// recordDropped records how many queries the kernel dropped for want of room, or
-// for a wrong checksum, since told, and returns what is told now.
-func (s *Server) recordDropped(raw syscall.RawConn, told uint32) uint32 {
-	now, err := dropped(raw)
-	if err != nil {
-		s.Log.Error("count the DNS queries that were dropped", "error", err)
-		return told
+// countDropped records how many queries the kernel dropped for want of room, or
+// for a wrong checksum: now and then, and what is left once ended is closed. What
+// cannot be recorded is not tried again: whoever keeps the record counts what it
+// refused.
+func (s *Server) countDropped(raw syscall.RawConn, ended <-chan struct{}) {
+	tick := time.NewTicker(cmp.Or(s.dropTime, defaultDropTime))
+	defer tick.Stop()
+	var told uint32
+	for open := true; open; {
+		select {
+		case <-tick.C:
+		case <-ended:
+			open = false
+		}
+		now, err := dropped(raw)
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				s.Log.Error("DNS queries that are dropped are not counted", "error", err)
+			}
+			return
+		}
+		if now == told {
+			continue
+		}
+		e := s.event(peer{proto: "udp"}, lostReason)
+		e.Rule, e.Lost = "lost", int64(now-told) // the number may wrap around
+		s.record(e)
+		told = now
 	}
-	if now == told {
-		return told
-	}
-	e := s.event(peer{proto: "udp"}, lostReason)
-	e.Rule, e.Lost = "lost", int64(now-told) // the number may wrap around
-	if !s.record(e) {
-		return told
-	}
-	return now
 }
 
 // dropped is how many datagrams the kernel dropped at a socket so far: the same

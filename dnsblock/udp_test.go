@@ -2,12 +2,15 @@ package dnsblock
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/sallyport/sallyport/audit"
 )
 
 // The answer comes from the server that was asked, which is also the one that is
@@ -107,9 +110,10 @@ func TestUDPGoesOn(t *testing.T) {
 	}
 }
 
-// Queries that find no room are counted, to the last: what is recorded and what is
-// lost is what was sent. Where the record fails, they are told later.
-func TestUDPDropped(t *testing.T) {
+// overrun is a server's socket to which more queries were sent than it has room
+// for, and the socket that they came from.
+func overrun(t *testing.T, queries int) (server, client *net.UDPConn) {
+	t.Helper()
 	server, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -117,13 +121,11 @@ func TestUDPDropped(t *testing.T) {
 	if err := server.SetReadBuffer(4096); err != nil {
 		t.Fatal(err)
 	}
-	client, err := net.DialUDP("udp", nil, server.LocalAddr().(*net.UDPAddr))
+	client, err = net.DialUDP("udp", nil, server.LocalAddr().(*net.UDPAddr))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	s, b := newServer()
-	const queries = 500
+	t.Cleanup(func() { client.Close() })
 	for i := range queries {
 		query := question("x.example.", dns.TypeA)
 		query.Id = uint16(i + 1)
@@ -131,37 +133,120 @@ func TestUDPDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return server, client
+}
+
+// Queries that find no room are counted, to the last: what is recorded and what is
+// lost is what was sent. The number is told when serving ends, though no query came
+// after them.
+func TestUDPDropped(t *testing.T) {
+	const queries = 500
+	server, _ := overrun(t, queries)
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := dropped(raw)
+	if err != nil || want == 0 || want >= queries {
+		t.Fatalf("%d dropped, %v", want, err)
+	}
+	s, b := newServer()
+	s.dropTime = time.Hour
 	b.added = make(chan struct{}, queries)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.ServeUDP(ctx, server) }()
-	total := func() (recorded, lost int64) {
-		for _, e := range b.all() {
-			if lost += e.Lost; e.Lost == 0 {
-				recorded++
-			}
-		}
-		return recorded, lost
-	}
-	recorded, lost := total()
-	for recorded+lost < queries {
+	for range queries - int(want) {
 		select {
 		case <-b.added:
 		case <-time.After(5 * time.Second):
-			t.Fatalf("%d recorded, %d lost", recorded, lost)
+			t.Fatalf("%d events of %d queries, %d dropped", len(b.all()), queries, want)
 		}
-		recorded, lost = total()
 	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if recorded, lost = total(); recorded+lost != queries || lost == 0 {
-		t.Errorf("%d recorded, %d lost of %d", recorded, lost, queries)
+	events := b.all()
+	if len(events) != queries-int(want)+1 {
+		t.Fatalf("%d events of %d queries, %d dropped", len(events), queries, want)
 	}
-	for _, e := range b.all() {
-		if e.Lost > 0 && (e.Rule != "lost" || e.Count != 0 || e.Sandbox != "s1" || e.Verdict != "denied" || e.Layer != "dns") {
-			t.Errorf("%+v", e)
+	if e := events[len(events)-1]; e.Lost != int64(want) || e.Rule != "lost" || e.Count != 0 || e.Sandbox != "s1" || e.Verdict != "denied" || e.Layer != "dns" {
+		t.Errorf("%+v", e)
+	}
+}
+
+// Drops between all queries are not an event each: a flood would fill the record
+// with them.
+func TestUDPDropsAreFewEvents(t *testing.T) {
+	const queries = 50
+	server, client := overrun(t, 2*queries)
+	s, b := newServer()
+	s.dropTime = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	answered, lost := 0, 0
+	s.Record = func(e audit.Event) error {
+		if e.Lost > 0 {
+			lost++
+			return b.record(e)
 		}
+		for range 2 { // one has room
+			if _, err := client.Write(wire("x", "example")); err != nil {
+				t.Error(err)
+			}
+		}
+		if answered++; answered == queries {
+			cancel()
+		}
+		return b.record(e)
+	}
+	if err := s.ServeUDP(ctx, server); err != nil {
+		t.Error(err)
+	}
+	if lost != 1 || answered < queries {
+		t.Errorf("%d events of dropped queries, %d answered", lost, answered)
+	}
+}
+
+// Drops are told while the service goes on, and once, also where the record
+// refuses them: it counts what it refused.
+func TestUDPDropsAreToldOnce(t *testing.T) {
+	server, _ := overrun(t, 100)
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := dropped(raw)
+	if err != nil || want == 0 {
+		t.Fatalf("%d dropped, %v", want, err)
+	}
+	s, _ := newServer()
+	s.dropTime = time.Millisecond
+	told := make(chan int64, 100)
+	s.Record = func(e audit.Event) error {
+		if e.Lost > 0 {
+			told <- e.Lost
+		}
+		return errors.New("disk full")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.ServeUDP(ctx, server) }()
+	sum := int64(0)
+	select {
+	case sum = <-told:
+	case <-time.After(5 * time.Second):
+		t.Error("nothing was told while it served")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	close(told)
+	for n := range told {
+		sum += n
+	}
+	if sum != int64(want) {
+		t.Errorf("%d told of %d", sum, want)
 	}
 }

@@ -63,7 +63,7 @@ func runAgent(args []string) error {
 		return flood(from, to)
 	case "idle":
 		return waitForEnd()
-	case "hide":
+	case "hide", "hideandfork":
 		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 			return err
 		}
@@ -85,9 +85,11 @@ func runAgent(args []string) error {
 			done <- attemptFrom(proto, from, to, 0)
 		}()
 		return <-done
-	case "namespace":
+	case "threadandchild":
+		return apart(proto, from, to)
+	case "namespace", "namespaces":
 		// It connects, and goes on in user and network namespaces of its own.
-		return elsewhere(proto, from, to)
+		return elsewhere(proto, from, to, way == "namespaces")
 	}
 	return attemptFrom(proto, from, to, attemptFlags(way))
 }
@@ -102,7 +104,7 @@ const (
 )
 
 func attemptFlags(way string) int {
-	return map[string]int{"end": andEnd, "close": andClose, "fork": andFork, "exec": andExec, "reset": andReset}[way]
+	return map[string]int{"end": andEnd, "close": andClose, "fork": andFork, "hideandfork": andFork, "exec": andExec, "reset": andReset}[way]
 }
 
 // attemptFrom makes a socket, and attempts something with it.
@@ -206,8 +208,8 @@ func addressFor(family int, a netip.AddrPort) unix.Sockaddr {
 }
 
 // elsewhere is a process in user and network namespaces of its own that has the
-// socket of one that is not.
-func elsewhere(proto string, from, to netip.AddrPort) error {
+// socket of one that is not, alone or with it.
+func elsewhere(proto string, from, to netip.AddrPort, both bool) error {
 	fd, src, err := attemptTo(proto, from, to)
 	if err != nil {
 		return err
@@ -218,8 +220,40 @@ func elsewhere(proto string, from, to netip.AddrPort) error {
 	if err := child.Start(); err != nil {
 		return err
 	}
-	child.ExtraFiles[0].Close()
+	if !both {
+		child.ExtraFiles[0].Close()
+	}
+	defer runtime.KeepAlive(child.ExtraFiles)
 	if err := tell(child.Process.Pid, src); err != nil {
+		return err
+	}
+	return child.Wait()
+}
+
+// apart is a process whose child has a socket that it has itself only in a thread
+// with descriptors of its own.
+func apart(proto string, from, to netip.AddrPort) error {
+	fd, src, err := attemptTo(proto, from, to)
+	if err != nil {
+		return err
+	}
+	child := exec.Command("/proc/self/exe", "0", "idle", proto, to.String())
+	child.Stdin, child.Stderr, child.ExtraFiles = os.Stdin, os.Stderr, []*os.File{os.NewFile(uintptr(fd), "socket")}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	done, end := make(chan error), make(chan struct{})
+	defer close(end)
+	go func() {
+		runtime.LockOSThread()
+		done <- unix.Unshare(unix.CLONE_FILES)
+		<-end
+	}()
+	if err := <-done; err != nil {
+		return err
+	}
+	child.ExtraFiles[0].Close()
+	if err := tell(os.Getpid(), src); err != nil {
 		return err
 	}
 	return child.Wait()

@@ -30,8 +30,8 @@ func (l *look) describe(r *request, h holder) *audit.Process {
 		return nil
 	}
 	chain, ok := l.chain(p)
-	if !ok {
-		return nil
+	if !ok || len(l.hiding) > 0 {
+		return nil // one that cannot be read may have the socket as well
 	}
 	exe2, command2, ok := p.claims(h)
 	if !ok || exe != exe2 || command != command2 {
@@ -125,7 +125,11 @@ func (l *look) chain(p process) ([]link, bool) {
 // the engine, which started the first one, is not in it.
 func (l *look) above(parent process, p, child status) bool {
 	if _, err := parent.netns("."); err != nil {
-		return len(p.pids) == len(child.pids) && len(p.pids) > 1
+		is := len(p.pids) == len(child.pids) && len(p.pids) > 1
+		if is && denied(err) && parent.pid != l.sandbox.Holder {
+			l.hiding[parent.pid] = true
+		}
+		return is
 	}
 	return l.belongs(parent.pid)
 }
@@ -157,8 +161,7 @@ func parents(chain []link, level int) []audit.Parent {
 // attempt is unknown. Their nearest common ancestor, which may be one of them,
 // is the first of the parents.
 func (l *look) shared(pids []int, uid uint32) *audit.Process {
-	holder := process{fd: int(l.holder.Fd()), pid: l.sandbox.Holder}
-	answer := &audit.Process{UID: holder.inside(uid), Unknown: Shared(len(pids))}
+	answer := &audit.Process{UID: l.uidInside(uid), Unknown: Shared(len(pids))}
 	if len(pids) > maxSharing {
 		return answer
 	}

@@ -14,12 +14,11 @@ import (
 // look is one look at the tables and the processes, for all that wait.
 type look struct {
 	*Finder
-	thorough bool // nothing remembered is used, and the threads are looked at
+	thorough bool // nothing remembered is used
 	last     bool
 	at       time.Time
 	lastPID  int                 // the newest process of the machine, before the look
 	holders  map[uint64][]holder // by the socket that they have open
-	hiding   []int               // processes that may not be read
 	inside   map[int]bool        // whether a process is the sandbox's
 	left     int                 // descriptors that may still be read
 }
@@ -183,6 +182,9 @@ func (l *look) decide(r *request) *audit.Process {
 				return p
 			}
 		}
+		if l.last && len(l.hiding) > 0 {
+			return &audit.Process{UID: l.uidInside(r.lines[0].uid), Unknown: MayShare}
+		}
 	case !l.last: // a child between fork and exec has its parent's sockets for a moment
 	case len(r.lines) > 1:
 		return unknown(Several)
@@ -199,16 +201,12 @@ func (l *look) decide(r *request) *audit.Process {
 
 // nobody says why no process was found for a socket of uid.
 func (l *look) nobody(uid uint32) *audit.Process {
-	holder := process{fd: int(l.holder.Fd()), pid: l.sandbox.Holder}
-	p := &audit.Process{UID: holder.inside(uid), Unknown: NoProcess}
+	p := &audit.Process{UID: l.uidInside(uid), Unknown: NoProcess}
 	if uid != l.uid {
 		p.Unknown = OtherUser(p.UID)
 		return p
 	}
-	for _, pid := range l.hiding {
-		if !l.belongs(pid) {
-			continue
-		}
+	for pid := range l.hiding {
 		p.Unknown = Unreadable
 		if l.hides(pid) {
 			p.Unknown = Hidden
@@ -218,18 +216,7 @@ func (l *look) nobody(uid uint32) *audit.Process {
 	return p
 }
 
-// hides says whether a process is not dumpable: what is in its folder is then
-// root's, proc(5).
-func (l *look) hides(pid int) bool {
-	q, err := openProcess(l.root, pid)
-	if err != nil {
-		return false
-	}
-	defer q.close()
-	s, err := q.status()
-	if err != nil || s.uid != l.uid {
-		return false
-	}
-	var st unix.Stat_t
-	return unix.Fstatat(q.fd, "fd", &st, 0) == nil && st.Uid != s.uid
+// uidInside returns what a uid of ours is in the sandbox.
+func (l *look) uidInside(uid uint32) int {
+	return process{fd: int(l.holder.Fd()), pid: l.sandbox.Holder}.inside(uid)
 }

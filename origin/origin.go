@@ -51,7 +51,8 @@ type Finder struct {
 
 	// Of the look that runs:
 	seen   map[int]uint64    // folders' inodes of processes that are not the sandbox's, or cannot be read, by pid
-	since  time.Time         // when seen was begun
+	hiding map[int]bool      // those of seen that cannot be read, and that may be the sandbox's
+	since  time.Time         // when seen and hiding were begun
 	masked map[string]string // command lines as they are shown, by what /proc said
 }
 

@@ -104,6 +104,7 @@ type status struct {
 	uid    uint32 // effective
 	gid    uint32
 	pids   []int // from here down to its innermost pid namespace
+	ended  bool  // all its threads; its parent has not asked for its end
 }
 
 func (p process) status() (status, error) {
@@ -112,12 +113,17 @@ func (p process) status() (status, error) {
 		return status{}, err
 	}
 	s := status{parent: -1}
+	zombie := false
 	for row := range bytes.Lines(text) {
 		key, value, _ := bytes.Cut(row, []byte(":"))
 		fields := strings.Fields(string(value))
 		switch string(key) {
 		case "Name":
 			s.name = strings.TrimSpace(string(value))
+		case "State":
+			zombie = len(fields) > 0 && (fields[0] == "Z" || fields[0] == "X")
+		case "Threads":
+			s.ended = zombie && field(fields, 0) <= 1
 		case "PPid":
 			s.parent = field(fields, 0)
 		case "Uid":

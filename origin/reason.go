@@ -18,6 +18,7 @@ const (
 	Gone       = "its socket was closed before it was looked at: the process ended, or went on without it"
 	Hidden     = "it hides itself from /proc (not dumpable)"
 	Unreadable = "it cannot be read: another group, or it has capabilities"
+	MayShare   = "its socket may be shared with a process that hides itself or cannot be read"
 	NoProcess  = "no process that can be read has its socket"
 	Several    = "sockets of several processes fit"
 	Crafted    = "a raw socket is open in its sandbox: its address could be forged"

@@ -42,7 +42,8 @@ func (f *Finder) remember(r *request, k known) {
 
 // cached returns the answer for the same addresses, if no process began since,
 // which could share the socket, and the one that had it has it still; else nil.
-// A UDP port can have got a second socket: its table is read again.
+// The table is read again: a UDP port can have got a second socket, and that of a
+// TCP connection which was reset, but is still open, another process.
 func (f *Finder) cached(r *request) *audit.Process {
 	f.mu.Lock()
 	k, ok := f.recent[attempt{r.proto, r.src, r.dst}]
@@ -50,12 +51,10 @@ func (f *Finder) cached(r *request) *audit.Process {
 	if !ok || time.Since(k.at) > recentFor || k.lastPID == 0 || lastPID(f.root) != k.lastPID {
 		return nil
 	}
-	if r.proto == "udp" {
-		again := *r
-		l := &look{Finder: f}
-		if l.crafted() != nil || l.tables("udp", []*request{&again}) != nil || len(again.lines) != 1 || again.lines[0].inode != k.inode {
-			return nil
-		}
+	again := *r
+	l := &look{Finder: f}
+	if l.crafted() != nil || l.tables(r.proto, []*request{&again}) != nil || len(again.lines) != 1 || again.lines[0].inode != k.inode {
+		return nil
 	}
 	p, err := openProcess(f.root, k.pid)
 	if err != nil {

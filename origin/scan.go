@@ -27,7 +27,7 @@ const seenFor = time.Second
 // scan finds the processes of the sandbox that have one of l.holders open.
 func (l *look) scan() error {
 	if l.thorough || l.at.Sub(l.since) > seenFor {
-		l.seen, l.since = map[int]uint64{}, l.at
+		l.seen, l.hiding, l.since = map[int]uint64{}, map[int]bool{}, l.at
 	}
 	dir, err := os.Open(l.root)
 	if err != nil {
@@ -58,26 +58,24 @@ func (l *look) scan() error {
 func (l *look) process(pid int, folder uint64) error {
 	p, err := openProcess(l.root, pid)
 	if err != nil {
-		return nil
+		return unlessGone(err)
 	}
 	defer p.close()
 	ns, err := p.netns(".")
 	switch {
 	case err == nil && ns == l.sandbox.Netns:
 		l.inside[pid] = true
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+	case denied(err):
 		l.seen[pid] = folder
-		l.hiding = append(l.hiding, pid)
+		l.hide(pid)
 		return nil
-	case err == nil && ns == l.own, !l.thorough:
-		if err == nil {
-			l.seen[pid] = folder
-		}
-		return nil
-	case err == nil && !l.belongs(pid): // else: it has made a namespace of its own
+	case err != nil: // its first thread has ended
+		return l.threads(p)
+	case ns == l.own || !l.belongs(pid): // else: it has made a namespace of its own
+		l.seen[pid] = folder
 		return nil
 	}
-	if err := l.descriptors(p, "."); err != nil || !l.thorough {
+	if err := l.descriptors(p, "."); err != nil {
 		return err
 	}
 	return l.threads(p)
@@ -88,7 +86,7 @@ func (l *look) process(pid int, folder uint64) error {
 func (l *look) threads(p process) error {
 	tasks, err := p.open("task")
 	if err != nil {
-		return nil
+		return unlessGone(err)
 	}
 	defer tasks.Close()
 	var failed error
@@ -100,35 +98,42 @@ func (l *look) threads(p process) error {
 			failed = errTooMany
 			return false
 		}
+		if tid, _ := strconv.Atoi(name); sameDescriptors(p.pid, tid) {
+			return true
+		}
 		base := "task/" + name
-		if ns, err := p.netns(base); err == nil && (ns == l.sandbox.Netns || l.belongs(p.pid)) {
+		switch ns, err := p.netns(base); {
+		case denied(err):
+			l.hide(p.pid)
+		case err == nil && (ns == l.sandbox.Netns || l.belongs(p.pid)):
 			failed = l.descriptors(p, base)
 		}
 		return failed == nil
 	})
-	if failed == nil && err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) {
-		failed = err
-	}
-	return failed
+	return errors.Join(failed, unlessGone(err))
 }
 
 // descriptors notes which of l.holders a process, or a thread of it, has open.
 func (l *look) descriptors(p process, base string) error {
 	dir, err := p.open(base + "/fd")
 	if err != nil {
-		return nil
+		return l.refused(p, base, err)
 	}
 	defer dir.Close()
 	var failed error
 	var link [64]byte
 	err = entries(dir, func(_ uint64, name string) bool {
+		if strings.HasPrefix(name, ".") {
+			return true
+		}
 		if l.left--; l.left < 0 {
 			failed = errTooMany
 			return false
 		}
 		n, err := unix.Readlinkat(int(dir.Fd()), name, link[:])
 		if err != nil {
-			return true
+			failed = l.refused(p, base, err)
+			return failed == nil
 		}
 		inode := number(link[:n], "socket:[")
 		if _, wanted := l.holders[inode]; wanted && inode != 0 {
@@ -136,39 +141,7 @@ func (l *look) descriptors(p process, base string) error {
 		}
 		return true
 	})
-	if failed == nil && err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) {
-		failed = err
-	}
-	return failed
-}
-
-// belongs says whether a process is in the sandbox's namespace, or below one that
-// is.
-func (l *look) belongs(pid int) bool {
-	var path []int
-	is := false
-	for pid > 0 && len(path) < maxDepth {
-		if in, ok := l.inside[pid]; ok {
-			is = in
-			break
-		}
-		path = append(path, pid)
-		p, err := openProcess(l.root, pid)
-		if err != nil {
-			break
-		}
-		ns, _ := p.netns(".")
-		s, err := p.status()
-		p.close()
-		if is = ns == l.sandbox.Netns; is || err != nil || ns == l.own {
-			break
-		}
-		pid = s.parent
-	}
-	for _, pid := range path {
-		l.inside[pid] = is
-	}
-	return is
+	return errors.Join(failed, unlessGone(err))
 }
 
 // lastPID is the newest process, or thread, of the machine. As long as it stays

@@ -73,6 +73,37 @@ func TestReusedSourcePort(t *testing.T) {
 	wantUnknown(t, *f.FindAccepted(first.Src, to, early.open), Gone) // not by what it remembers either
 }
 
+// Nor is it while the first one has its dead socket open, without a fork between.
+func TestReusedSourcePortIsNotRemembered(t *testing.T) {
+	w := newWorld(t)
+	l, to := w.listen(t, "127.0.0.1:0")
+	_, first := w.agent(t, testUID, 0, "plain", "tcp", to.String())
+	f := New(Sandbox{Holder: w.holder, Netns: w.inode})
+	wantFound(t, *f.Find("tcp", first.Src, to), first)
+	key := attempt{"tcp", first.Src, to}
+	k := f.recent[key]
+	remembered := func() *audit.Process {
+		k.at, k.lastPID = time.Now(), lastPID("/proc")
+		f.recent[key] = k
+		return f.cached(&request{proto: "tcp", src: first.Src, dst: to})
+	}
+	until(t, "an answer that is remembered", func() bool { return remembered() != nil }) // others fork too
+	c, err := l.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetLinger(0)
+	c.Close()
+	_, second := w.agent(t, testUID, 1, "plain", "tcp", to.String(), first.Src.String())
+	for range 20 {
+		if p := remembered(); p != nil {
+			t.Errorf("it says %+v; wanted another look", p)
+		}
+	}
+	delete(f.recent, key)
+	wantFound(t, *f.Find("tcp", first.Src, to), second)
+}
+
 type connection struct {
 	from string
 	open func() bool

@@ -44,6 +44,7 @@ func (i *Intercept) Serve(ctx context.Context, l net.Listener) error {
 		firstByte: orDefault(i.firstByte, 300*time.Millisecond),
 		most:      orDefault(i.MaxHello, 64<<10),
 	}
+	s.away = newAway(s.rec)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -73,6 +74,7 @@ func (i *Intercept) Serve(ctx context.Context, l net.Listener) error {
 type interceptor struct {
 	rec       *recorder
 	slots     chan struct{}
+	away      *away // for connections that find no slot
 	timeout   time.Duration
 	firstByte time.Duration
 	most      int
@@ -83,10 +85,7 @@ func (s *interceptor) take(ctx context.Context, wg *sync.WaitGroup, conn net.Con
 	select {
 	case s.slots <- struct{}{}:
 	default:
-		e := denied(conn, directReason+" (not looked into: "+tooMany+")")
-		e.Port = localPort(conn)
-		s.rec.record(e)
-		reset(conn)
+		s.away.take(wg, conn, directReason+" (not looked into: "+tooMany+")")
 		return
 	}
 	wg.Go(func() {

@@ -26,6 +26,7 @@ const tooMany = "too many connections at once from this sandbox"
 type listener struct {
 	net.Listener
 	rec      *recorder
+	away     *away // for those beyond
 	max      int
 	headWait time.Duration   // for a request's head; zero: headTimeout
 	ctx      context.Context // ends with serveHTTP; what outlives a handler listens to it
@@ -45,8 +46,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if l.admit(c) {
 			return c, nil
 		}
-		l.rec.record(denied(conn, tooMany))
-		reset(conn)
+		l.away.take(&l.wg, conn, tooMany)
 	}
 }
 
@@ -126,7 +126,7 @@ func serveHTTP(ctx context.Context, l *listener, handler http.Handler, idle time
 }
 
 func newListener(l net.Listener, rec *recorder, maxConns int) *listener {
-	return &listener{Listener: l, rec: rec, max: orDefault(maxConns, defaultConns), open: map[*clientConn]struct{}{}}
+	return &listener{Listener: l, rec: rec, away: newAway(rec), max: orDefault(maxConns, defaultConns), open: map[*clientConn]struct{}{}}
 }
 
 // unserved is the event of a request that no handler got.

@@ -18,6 +18,10 @@ const (
 	// again: that doubles its pauses.
 	handshakeTime = 5 * time.Second
 	maxHalfOpen   = 1 << 16 // connections remembered of one sandbox, begun and accepted each
+	// tellTime is how long the wall may take to tell the first segment of a
+	// connection that was accepted: while the record fails it has to wait.
+	tellTime = time.Minute
+	maxLook  = 1 << 10 // accepted connections looked at for one to forget
 )
 
 // halfOpen finds the connections that a sandbox began and that did not come: not
@@ -49,7 +53,7 @@ type begun struct {
 }
 
 type accepted struct {
-	at       time.Time
+	at       time.Time // when it was accepted, or its first segment came, whichever was later
 	sequence uint32
 	matched  bool // its first segment has come, with that sequence number
 }
@@ -60,7 +64,7 @@ func newHalfOpen() *halfOpen {
 
 // begin takes the first segment of a connection. False: there are too many to
 // remember this one.
-func (o *halfOpen) begin(p wire.Packet) bool {
+func (o *halfOpen) begin(p wire.Packet, now time.Time) bool {
 	key, h := pairOf(p)
 	at := time.Unix(0, p.Time)
 	o.mu.Lock()
@@ -69,8 +73,7 @@ func (o *halfOpen) begin(p wire.Packet) bool {
 		if a.matched {
 			o.settled++ // sent once more
 		}
-		a.matched, a.sequence = true, h.sequence
-		o.accepted[key] = a
+		o.accepted[key] = accepted{now, h.sequence, true}
 		return true
 	}
 	b := o.begun[key]
@@ -116,9 +119,34 @@ func (o *halfOpen) accept(c net.Conn, now time.Time) {
 			delete(o.begun, key)
 		}
 	}
-	if len(o.accepted) < maxHalfOpen {
+	if _, again := o.accepted[key]; again || o.room(now) {
 		o.accepted[key] = a
 	}
+}
+
+// room reports whether another connection that was accepted can be remembered, and
+// makes it so where it can: of some connections, one whose first segment has come
+// is forgotten, or else one whose segment should have. o.mu is held.
+func (o *halfOpen) room(now time.Time) bool {
+	if len(o.accepted) < maxHalfOpen {
+		return true
+	}
+	var late pair
+	looked := 0
+	for key, a := range o.accepted { // in an order of chance
+		if a.matched {
+			delete(o.accepted, key)
+			return true
+		}
+		if now.Sub(a.at) >= handshakeTime {
+			late = key
+		}
+		if looked++; looked == maxLook {
+			break
+		}
+	}
+	delete(o.accepted, late)
+	return len(o.accepted) < maxHalfOpen
 }
 
 // drop takes back a connection that was accepted: no server will record it.
@@ -150,7 +178,7 @@ func (o *halfOpen) overdue(now time.Time) map[pair]begun {
 		}
 	}
 	for key, a := range o.accepted {
-		if now.Sub(a.at) >= handshakeTime {
+		if age := now.Sub(a.at); age >= tellTime || a.matched && age >= handshakeTime {
 			delete(o.accepted, key)
 		}
 	}
@@ -187,6 +215,18 @@ func (o *halfOpen) lost(now time.Time) (n int64) {
 	if o.counted > known {
 		n = int64(o.counted - known)
 		o.settled += uint64(n)
+	}
+	return n
+}
+
+// rest is how many attempts there were of which nothing is known now. They are
+// settled then.
+func (o *halfOpen) rest() (n int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.latest > o.settled {
+		n = int64(o.latest - o.settled)
+		o.settled = o.latest
 	}
 	return n
 }

@@ -56,49 +56,49 @@ func TestHalfOpen(t *testing.T) {
 		due     int64
 		settled uint64
 	}{
-		{"never completed", func(o *halfOpen) { o.begin(syn(now, src, dst)) }, 1, 1},
+		{"never completed", func(o *halfOpen) { o.begin(syn(now, src, dst), now) }, 1, 1},
 		{"sent three times", func(o *halfOpen) {
 			for range 3 {
-				o.begin(syn(now, src, dst))
+				o.begin(syn(now, src, dst), now)
 			}
 		}, 1, 3},
-		{"accepted", func(o *halfOpen) { o.begin(syn(now, src, dst)); o.accept(mapped, now) }, 0, 1},
+		{"accepted", func(o *halfOpen) { o.begin(syn(now, src, dst), now); o.accept(mapped, now) }, 0, 1},
 		{"sent twice and accepted", func(o *halfOpen) {
-			o.begin(syn(now, src, dst))
-			o.begin(syn(now, src, dst))
+			o.begin(syn(now, src, dst), now)
+			o.begin(syn(now, src, dst), now)
 			o.accept(mapped, now)
 		}, 0, 2},
-		{"accepted before the wall told", func(o *halfOpen) { o.accept(mapped, now); o.begin(syn(now, src, dst)) }, 0, 1},
+		{"accepted before the wall told", func(o *halfOpen) { o.accept(mapped, now); o.begin(syn(now, src, dst), now) }, 0, 1},
 		{"sent once more, told after it was accepted", func(o *halfOpen) {
 			o.accept(mapped, now)
-			o.begin(syn(now, src, dst))
-			o.begin(syn(now, src, dst))
+			o.begin(syn(now, src, dst), now)
+			o.begin(syn(now, src, dst), now)
 		}, 0, 2},
 		{"the same ports again, not completed", func(o *halfOpen) {
 			o.accept(mapped, now)
-			o.begin(numbered(now, src, dst, 1))
-			o.begin(numbered(now, src, dst, 2))
+			o.begin(numbered(now, src, dst, 1), now)
+			o.begin(numbered(now, src, dst, 2), now)
 		}, 1, 2},
 		{"three of the same ports, one accepted", func(o *halfOpen) {
 			for i := range 3 {
-				o.begin(numbered(now, src, dst, byte(i)))
+				o.begin(numbered(now, src, dst, byte(i)), now)
 			}
 			o.accept(mapped, now)
 		}, 2, 3},
 		{"another port accepted", func(o *halfOpen) {
-			o.begin(syn(now, src, dst))
+			o.begin(syn(now, src, dst), now)
 			o.accept(connected{src: src, dst: netip.AddrPortFrom(dst.Addr(), 80)}, now)
 		}, 1, 2},
 		{"accepted, and no server took it", func(o *halfOpen) {
-			o.begin(syn(now, src, dst))
+			o.begin(syn(now, src, dst), now)
 			o.accept(mapped, now)
 			o.drop(mapped, now)
-			o.begin(syn(now, src, dst)) // sent once more
+			o.begin(syn(now, src, dst), now) // sent once more
 		}, 1, 2},
 		{"accepted, no server took it, and the wall tells later", func(o *halfOpen) {
 			o.accept(mapped, now)
 			o.drop(mapped, now)
-			o.begin(syn(now, src, dst))
+			o.begin(syn(now, src, dst), now)
 		}, 1, 1},
 		{"accepted, and the wall did not tell", func(o *halfOpen) { o.accept(mapped, now) }, 0, 1},
 	} {
@@ -113,6 +113,12 @@ func TestHalfOpen(t *testing.T) {
 		if got := o.settledBefore(0); got != c.settled {
 			t.Errorf("%s: %d settled, not %d", c.name, got, c.settled)
 		}
+		for _, a := range o.accepted {
+			if a.matched {
+				t.Errorf("%s: it is kept, though the wall has told", c.name)
+			}
+		}
+		o.overdue(now.Add(tellTime))
 		if len(o.begun)+len(o.accepted) > 0 {
 			t.Errorf("%s: something is kept", c.name)
 		}
@@ -129,7 +135,7 @@ func TestHalfOpenWaitsForTheNextTry(t *testing.T) {
 		if due := o.overdue(at); len(due) > 0 {
 			t.Fatalf("overdue after %s", after*time.Second)
 		}
-		o.begin(syn(at, src, dst))
+		o.begin(syn(at, src, dst), at)
 	}
 	if due := attempts(o.overdue(now.Add(time.Hour))); due != 1 || o.settledBefore(0) != 8 {
 		t.Errorf("%d attempts", due)
@@ -146,16 +152,70 @@ func TestHalfOpenIsBounded(t *testing.T) {
 	for i := range maxHalfOpen - 1 {
 		o.begun[pair{from(i), dst}], o.accepted[pair{dst, from(i)}] = &begun{}, accepted{}
 	}
-	if !o.begin(syn(now, from(maxHalfOpen-1), dst)) {
+	if !o.begin(syn(now, from(maxHalfOpen-1), dst), now) {
 		t.Error("refused below the bound")
 	}
 	o.accept(connected{src: dst, dst: from(maxHalfOpen - 1)}, now)
-	if o.begin(syn(now, from(maxHalfOpen), dst)) {
+	if o.begin(syn(now, from(maxHalfOpen), dst), now) {
 		t.Error("remembers without a bound")
 	}
 	o.accept(connected{src: dst, dst: from(maxHalfOpen)}, now)
 	if len(o.begun) != maxHalfOpen || len(o.accepted) != maxHalfOpen {
 		t.Errorf("%d, %d", len(o.begun), len(o.accepted))
+	}
+}
+
+// While the record fails the wall tells late: then what was accepted is still no
+// attempt of its own, nor is what its sender sent once more.
+func TestHalfOpenWaitsForTheWall(t *testing.T) {
+	now := time.Unix(1000, 0)
+	src, dst := netip.MustParseAddrPort("10.213.0.0:40000"), netip.MustParseAddrPort("203.0.113.10:443")
+	o := newHalfOpen()
+	o.accept(connected{src: src, dst: dst}, now)
+	told := now.Add(tellTime - time.Nanosecond)
+	o.overdue(told)
+	o.begin(syn(now, src, dst), told)
+	o.overdue(told.Add(handshakeTime - time.Nanosecond))
+	o.begin(syn(now.Add(time.Second), src, dst), told.Add(handshakeTime))
+	if due := attempts(o.overdue(now.Add(time.Hour))); due != 0 || len(o.accepted) != 0 || o.settledBefore(0) != 2 {
+		t.Errorf("%d due, %d kept, %d settled", due, len(o.accepted), o.settledBefore(0))
+	}
+}
+
+// Where too many are remembered, those go first that the wall has told of, and then
+// those of which it should have.
+func TestHalfOpenForgets(t *testing.T) {
+	now := time.Unix(1000, 0)
+	dst := netip.MustParseAddrPort("203.0.113.10:443")
+	from := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 213, byte(i >> 16), 0}), uint16(i))
+	}
+	for name, old := range map[string]accepted{
+		"told of": {at: now, matched: true},
+		"late":    {at: now.Add(-handshakeTime)},
+	} {
+		o := newHalfOpen()
+		for i := range maxHalfOpen { // every other one: those are found
+			o.accepted[pair{from(i), dst}] = accepted{at: now}
+			if i%2 == 0 {
+				o.accepted[pair{from(i), dst}] = old
+			}
+		}
+		const more = 100
+		for i := range more {
+			o.accept(connected{src: from(maxHalfOpen + i), dst: dst}, now)
+		}
+		left := 0
+		for i := range maxHalfOpen + more {
+			if _, ok := o.accepted[pair{from(i), dst}]; ok {
+				left++
+			} else if i%2 == 1 || i >= maxHalfOpen {
+				t.Fatalf("%s: %d is not remembered", name, i)
+			}
+		}
+		if left != maxHalfOpen {
+			t.Errorf("%s: %d remembered", name, left)
+		}
 	}
 }
 
@@ -166,7 +226,7 @@ func TestLostConnections(t *testing.T) {
 	src, dst := netip.MustParseAddrPort("10.213.0.0:40000"), netip.MustParseAddrPort("203.0.113.10:443")
 	o := newHalfOpen()
 	o.accept(connected{src: src, dst: dst}, now)
-	o.begin(syn(now, netip.AddrPortFrom(src.Addr(), 1), dst))
+	o.begin(syn(now, netip.AddrPortFrom(src.Addr(), 1), dst), now)
 	if n := o.lost(now); n != 0 {
 		t.Fatalf("%d lost before the wall told its number", n)
 	}

@@ -123,9 +123,9 @@ func (h *Hub) closeAll() {
 	for _, stop := range stops {
 		stop()
 	}
-	h.reporting.Lock()
+	h.telling.Lock() // what was told is recorded, and answered
 	h.ended = true
-	h.reporting.Unlock()
+	h.telling.Unlock()
 	h.report(time.Now(), true)
 	if wall != nil { // it reads what was sent, ends, and keeps what was not taken
 		wall.CloseWrite()

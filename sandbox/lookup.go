@@ -26,7 +26,7 @@ type lookups struct {
 }
 
 // process returns who sent the first packet of a flow; nil for a protocol without
-// sockets to look for. find may take its time.
+// sockets to look for. find may take its time; nil: there is none left.
 func (l *lookups) process(k flowKey, at, now time.Time, find func(proto string, src, dst netip.AddrPort) *audit.Process) *audit.Process {
 	switch {
 	case k.proto != protoTCP && k.proto != protoUDP || !k.dst.IsValid():
@@ -43,9 +43,12 @@ func (l *lookups) process(k flowKey, at, now time.Time, find func(proto string, 
 	if now.Sub(l.since) >= lookupWindow {
 		l.since, l.spent, l.found = now, 0, map[flowKey]*audit.Process{}
 	}
-	if l.spent >= maxLookups {
+	if find == nil || l.spent >= maxLookups {
 		if found := l.found[k]; found != nil {
 			return found
+		}
+		if find == nil {
+			return &audit.Process{Unknown: "to look for the senders of other attempts took too long"}
 		}
 		return &audit.Process{Unknown: "too many attempts at once to look for each one's sender"}
 	}

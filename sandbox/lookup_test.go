@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -90,5 +91,42 @@ func TestSenderIsLookedFor(t *testing.T) {
 	w.wantEvent(1, func(e audit.Event) bool {
 		p := e.Process
 		return p != nil && p.PID == want.Holder && p.UID == int(want.Netns) && p.Exe == id(1) && p.Command == "udp 10.213.0.0:1 203.0.113.5:123"
+	})
+}
+
+// Nothing but other packets waits for the senders of a batch, and they only for a
+// while.
+func TestSendersAreLookedForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r record
+		h := still(t, &r)
+		h.Find = func(string, Origin, string, netip.AddrPort, netip.AddrPort) *audit.Process {
+			if !h.reporting.TryLock() {
+				t.Error("reports wait for a sender")
+			} else {
+				h.reporting.Unlock()
+			}
+			time.Sleep(lookTime * 3 / 4)
+			return &audit.Process{PID: 7}
+		}
+		batchOf := func(ports ...int) (packets []wire.Packet) {
+			for _, port := range ports {
+				p := udp(port, time.Since(epoch))
+				p.Sandbox = id(1)
+				packets = append(packets, p)
+			}
+			return packets
+		}
+		h.packets(nil, wire.Packets{Packets: batchOf(1, 2, 3, 4)})
+		h.packets(nil, wire.Packets{Packets: batchOf(5)})
+		if len(r.events) != 5 {
+			t.Fatalf("%+v", r.events)
+		}
+		for i, e := range r.events {
+			looked := i < 2 || i == 4
+			if looked && e.Process.PID != 7 || !looked && (e.Process.PID != 0 || !strings.Contains(e.Process.Unknown, "too long")) {
+				t.Errorf("%d: %+v", i+1, e.Process)
+			}
+		}
 	})
 }

@@ -12,11 +12,15 @@ import (
 )
 
 // leaveTime is how long an ended sandbox is remembered for what the wall still has
-// to tell of it.
-const leaveTime = 2 * handshakeTime
+// to tell of it: what is lost shows in a number that does not change any more.
+const leaveTime = 4 * handshakeTime
 
 // queueTime is how long connections may wait to be accepted.
 const queueTime = time.Minute
+
+// lookTime is how long the senders of one batch of packets are looked for; the
+// look that has begun is not ended.
+const lookTime = 200 * time.Millisecond
 
 // reasons of lost attempts.
 const (
@@ -25,37 +29,49 @@ const (
 )
 
 // packets records what the wall tells. What cannot be recorded now waits, and with
-// it the answer to the wall.
+// it the answer to the wall. To look for senders takes its time: only other packets
+// wait for it.
 func (h *Hub) packets(wall *wallConn, told wire.Packets) {
-	h.reporting.Lock()
-	defer h.reporting.Unlock()
+	h.telling.Lock()
+	defer h.telling.Unlock()
 	if h.ended {
 		return
 	}
-	known := h.known()
+	known, until := h.known(), time.Now().Add(lookTime)
+	events := batch(h.refused(known, told), func(id string) sender { return h.sender(known[id], id, until) })
+	for _, l := range told.Lost {
+		events = append(events, lostEvent(h.sender(known[l.Sandbox], l.Sandbox, until).subject, int64(l.Packets),
+			fmt.Sprintf(lostPackets, knownRule(l.Rule, header{}))))
+	}
+	h.reporting.Lock()
+	defer h.reporting.Unlock()
+	h.unanswered = wall
+	h.record(events)
+}
+
+// refused takes what the wall tells of connections, and returns the packets that
+// are attempts of their own.
+func (h *Hub) refused(known map[string]*sandbox, told wire.Packets) []wire.Packet {
+	h.reporting.Lock()
+	defer h.reporting.Unlock()
 	for _, b := range told.Begun {
 		if s := known[b.Sandbox]; s != nil {
 			s.half.count(b)
 		}
 	}
+	now := time.Now()
 	refused := told.Packets[:0]
 	for _, p := range told.Packets {
 		s := known[p.Sandbox]
 		switch {
-		case p.Rule == ruleSYN && s != nil && s.half.begin(p), p.Rule == ruleStray && s != nil && s.half.belongs(p):
+		case p.Rule == ruleSYN && s != nil && s.half.begin(p, now), p.Rule == ruleStray && s != nil && s.half.belongs(p):
 			continue
 		case p.Rule == ruleSYN:
 			p.Rule = ruleHalfOpen
 		}
 		refused = append(refused, p)
 	}
-	events := batch(refused, func(id string) sender { return h.sender(known[id], id) })
-	for _, l := range told.Lost {
-		events = append(events, lostEvent(h.sender(known[l.Sandbox], l.Sandbox).subject, int64(l.Packets),
-			fmt.Sprintf(lostPackets, knownRule(l.Rule, header{}))))
-	}
-	h.unanswered = wall
-	h.record(events)
+	return refused
 }
 
 // report records what became overdue by now; at the end, everything that may.
@@ -65,21 +81,7 @@ func (h *Hub) report(now time.Time, end bool) {
 	var events []audit.Event
 	settled := map[string]uint64{}
 	for id, s := range h.known() {
-		from := h.sender(s, id)
-		overdue := now
-		if end || h.forgetting(s, now) {
-			overdue = now.Add(time.Hour)
-		} else if h.queued(s) { // what waits to be accepted may be among them
-			overdue = now.Add(-queueTime)
-		} else if n := s.half.lost(now); n > 0 {
-			e := lostEvent(from.subject, n, lostConnections)
-			e.Proto, e.About = "tcp", true
-			events = append(events, e)
-		}
-		for p, b := range s.half.overdue(overdue) {
-			key := flowKey{id, ruleHalfOpen, header{proto: protoTCP, src: p.src.Addr(), sport: p.src.Port(), dst: p.dst.Addr(), dport: p.dst.Port()}}
-			events = append(events, packetEvent(from, key, b.first, b.attempts))
-		}
+		events = append(events, h.overdue(id, s, now, end)...)
 		settled[id] = s.half.settledBefore(h.young(s, now))
 	}
 	if !h.record(events) {
@@ -94,28 +96,59 @@ func (h *Hub) report(now time.Time, end bool) {
 		}
 	}
 	for id, s := range h.leaving {
-		if s.forgetting(now) {
+		if !end && h.leaves(s, now) {
 			delete(h.leaving, id)
 		}
 	}
+}
+
+// overdue makes events of the attempts of a sandbox whose connection did not come,
+// and of those of which nothing is known: before it is forgotten, of all of them.
+func (h *Hub) overdue(id string, s *sandbox, now time.Time, end bool) []audit.Event {
+	var events []audit.Event
+	from := h.sender(s, id, now)
+	forgetting, lost, by := h.forgetting(s, now), int64(0), now
+	switch {
+	case end || forgetting:
+		by = now.Add(time.Hour)
+	case h.queued(s): // what waits to be accepted may be among them
+		by = now.Add(-queueTime)
+	default:
+		lost = s.half.lost(now)
+	}
+	for p, b := range s.half.overdue(by) {
+		key := flowKey{id, ruleHalfOpen, header{proto: protoTCP, src: p.src.Addr(), sport: p.src.Port(), dst: p.dst.Addr(), dport: p.dst.Port()}}
+		events = append(events, packetEvent(from, key, b.first, b.attempts))
+	}
+	if forgetting && !end { // at the end the next gateway asks the wall
+		lost = s.half.rest()
+	}
+	if lost > 0 {
+		e := lostEvent(from.subject, lost, lostConnections)
+		e.Proto, e.About = "tcp", true
+		events = append(events, e)
+	}
+	return events
 }
 
 // forgetting reports whether nothing more will be told of a sandbox.
 func (h *Hub) forgetting(s *sandbox, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return s.forgetting(now)
+	return h.leaves(s, now)
 }
 
-// forgetting is the same; Hub.mu is held.
-func (s *sandbox) forgetting(now time.Time) bool {
-	return !s.left.IsZero() && now.Sub(s.left) >= leaveTime
+// leaves is the same; h.mu is held, and h.reporting. While the record fails the
+// wall waits with what it has to tell.
+func (h *Hub) leaves(s *sandbox, now time.Time) bool {
+	return !s.left.IsZero() && now.Sub(s.left) >= leaveTime && now.Sub(h.failed) >= leaveTime
 }
 
 // record adds to the record and then answers the wall; h.reporting is held.
 func (h *Hub) record(events []audit.Event) bool {
 	if err := h.flows.record(events); err != nil {
 		h.Log.Error("record refused packets; they are tried again", "err", err)
+		h.failed = time.Now()
 		return false
 	}
 	if h.unanswered != nil {
@@ -140,7 +173,8 @@ func (h *Hub) known() map[string]*sandbox {
 }
 
 // sender is who the packets of a sandbox come from; s is nil if it is not known.
-func (h *Hub) sender(s *sandbox, id string) sender {
+// After until no process is looked for.
+func (h *Hub) sender(s *sandbox, id string, until time.Time) sender {
 	if s == nil {
 		return sender{subject: audit.Subject{Sandbox: id}}
 	}
@@ -150,9 +184,12 @@ func (h *Hub) sender(s *sandbox, id string) sender {
 		origin := s.origin
 		h.mu.Unlock()
 		from.process = func(k flowKey, at time.Time) *audit.Process {
-			return s.lookups.process(k, at, time.Now(), func(proto string, src, dst netip.AddrPort) *audit.Process {
-				return h.Find(id, origin, proto, src, dst)
-			})
+			now := time.Now()
+			find := func(proto string, src, dst netip.AddrPort) *audit.Process { return h.Find(id, origin, proto, src, dst) }
+			if !now.Before(until) {
+				find = nil
+			}
+			return s.lookups.process(k, at, now, find)
 		}
 	}
 	return from

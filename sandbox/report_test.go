@@ -132,13 +132,7 @@ func TestConnectionsOfAGatewayThatDied(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		var r record
-		h := &Hub{Pool4: pool4, StateFile: t.TempDir() + "/r", WallToken: "x", ClaimTimeout: time.Hour, Append: r.append, AppendAll: r.appendAll, Log: newLog(t), Serve: neverServe}
-		if err := h.Open(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := h.Register(registration(1)); err != nil {
-			t.Fatal(err)
-		}
+		h := still(t, &r)
 		h.packets(nil, wire.Packets{Begun: []wire.Begun{{Sandbox: id(1), Segments: 7, Settled: last.Segments}}})
 		for range 3 {
 			h.report(time.Now(), false)
@@ -147,6 +141,82 @@ func TestConnectionsOfAGatewayThatDied(t *testing.T) {
 		if len(r.events) != 1 || r.events[0].Lost != 4 || !r.events[0].About || r.events[0].Agent != "a" || r.events[0].Rule != "lost" {
 			t.Errorf("%+v", r.events)
 		}
-		h.sandboxes[id(1)].claim.Stop()
+	})
+}
+
+// still is a Hub that reports only when it is told to, with sandbox 1.
+func still(t *testing.T, r *record) *Hub {
+	t.Helper()
+	h := &Hub{Pool4: pool4, StateFile: t.TempDir() + "/r", WallToken: "x", ClaimTimeout: time.Hour, Append: r.append, AppendAll: r.appendAll, Log: newLog(t), Serve: neverServe}
+	if err := h.Open(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Register(registration(1)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Unregister(id(1)) })
+	return h
+}
+
+// reportFor reports every second.
+func reportFor(h *Hub, seconds int) {
+	for range seconds {
+		time.Sleep(time.Second)
+		h.report(time.Now(), false)
+	}
+}
+
+// Attempts of which nothing is known are reported of a sandbox that ends as well,
+// when the wall tells its number late and whether or not the record works then.
+func TestLostConnectionsOfASandboxThatEnded(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, after int // seconds: before its end, and after it
+	}{"just before its end": {1, 0}, "long before": {60, 0}, "after its end": {0, 1}, "late": {0, 18}} {
+		synctest.Test(t, func(t *testing.T) {
+			var r record
+			h := still(t, &r)
+			tell := func() {
+				h.packets(nil, wire.Packets{Begun: []wire.Begun{{Sandbox: id(1), Segments: 7, Settled: 2}}})
+			}
+			if c.before > 0 {
+				tell()
+			}
+			reportFor(h, c.before)
+			h.Unregister(id(1))
+			if reportFor(h, c.after); c.after > 0 {
+				tell()
+			}
+			h.report(time.Now().Add(leaveTime), true) // the next gateway asks the wall
+			if c.before < 60 && len(r.events) != 0 {
+				t.Errorf("%s: at the end: %+v", name, r.events)
+			}
+			reportFor(h, 60)
+			if len(r.events) != 1 || r.events[0].Lost != 5 || !r.events[0].About || r.events[0].Agent != "a" || r.events[0].Rule != "lost" {
+				t.Errorf("%s: %+v", name, r.events)
+			}
+			if len(h.leaving) != 0 {
+				t.Errorf("%s: it is kept", name)
+			}
+		})
+	}
+}
+
+// A sandbox that ended is not forgotten while the record fails: the wall waits.
+func TestNothingIsForgottenWhileTheRecordFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := record{err: errors.New("disk full")}
+		h := still(t, &r)
+		p := udp(1, 0)
+		p.Sandbox = id(1)
+		h.packets(nil, wire.Packets{Packets: []wire.Packet{p}})
+		h.Unregister(id(1))
+		reportFor(h, 60)
+		r.err = nil
+		reportFor(h, 2)
+		h.packets(nil, wire.Packets{Packets: []wire.Packet{p}})
+		reportFor(h, 60)
+		if len(r.events) != 2 || r.events[1].Agent != "a" || len(h.leaving) != 0 {
+			t.Errorf("%+v, %d kept", r.events, len(h.leaving))
+		}
 	})
 }

@@ -88,10 +88,12 @@ type Hub struct {
 	closed    bool
 	running   sync.WaitGroup
 
+	telling    sync.Mutex // taken before reporting
 	reporting  sync.Mutex // taken before mu
 	flows      flows
 	unanswered *wallConn // waits for Taken; nil: none does. Guarded by reporting
-	ended      bool      // the next gateway records what comes. Guarded by reporting
+	failed     time.Time // when the record last did. Guarded by reporting
+	ended      bool      // the next gateway records what comes. Guarded by telling
 }
 
 // sandbox is guarded by Hub.mu.

@@ -64,7 +64,7 @@ func TestExec(t *testing.T) {
 func TestExecBulk(t *testing.T) {
 	s := startUserSSHD(t)
 	c := start(t, s.host(t, s.port))
-	sent := make([]byte, 8<<20+7)
+	sent := make([]byte, 4<<20+7) // more than a channel's window, which is 2 MiB
 	for i := range sent {
 		sent[i] = byte(i * 31 >> 3)
 	}

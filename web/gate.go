@@ -141,6 +141,11 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, cookie string)
 	})
 	query.Del(tokenField)
 	target := url.URL{Path: "/" + strings.TrimLeft(r.URL.Path, `/\`), RawQuery: query.Encode()}
+	if r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+		// A redirect would still be that site's request, without the cookie.
+		s.render(w, http.StatusOK, "entered.html", target.String())
+		return
+	}
 	w.Header().Set("Location", target.String())
 	w.WriteHeader(http.StatusSeeOther)
 }

@@ -202,7 +202,7 @@ func (s *Server) render(w http.ResponseWriter, status int, name string, v any) {
 // templates are the views by the name of their file, each with the layout. They
 // are parsed when the first is made.
 var templates = sync.OnceValue(func() map[string]*template.Template {
-	return parseTemplates("overview.html", "events.html", "event.html", "help.html", "error.html", "refused.html")
+	return parseTemplates("overview.html", "events.html", "event.html", "help.html", "error.html", "refused.html", "entered.html")
 })
 
 func parseTemplates(names ...string) map[string]*template.Template {

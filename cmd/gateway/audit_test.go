@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -111,10 +112,26 @@ func TestOpenPage(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", dir)
+	folder, asked := t.TempDir(), 0
+	kept := func(context.Context) { // what the browser was given, while it may read it
+		asked++
+		opened, err := os.ReadFile(filepath.Join(dir, "opened"))
+		name := strings.TrimSpace(string(opened))
+		if err != nil || filepath.Dir(name) != folder { // everybody can read arguments: nothing else is in them
+			t.Fatalf("opened %q, %v", opened, err)
+		}
+		info, err := os.Stat(name)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info, err)
+		}
+		if text, err := os.ReadFile(name); err != nil || !strings.Contains(string(text), `content="0;url=http://127.0.0.1:1/?token=x"`) {
+			t.Errorf("%q, %v", text, err)
+		}
+	}
 	for _, c := range []struct{ script, display, stdout, stderr string }{
 		{"", "", "http://127.0.0.1:1/?token=x\n", ""},
-		{"echo $1 > " + dir + "/opened", "", "http://127.0.0.1:1/?token=x\n", ""},
-		{"echo $1 > " + dir + "/opened", ":0", "", "the audit page was opened in your browser\n"},
+		{"exit 4", "", "http://127.0.0.1:1/?token=x\n", ""},
+		{"echo \"$@\" > " + dir + "/opened", ":0", "", "the audit page was opened in your browser; if it does not show, open this address, which works once: http://127.0.0.1:1/?token=x\n"},
 		{"exit 3", ":0", "http://127.0.0.1:1/?token=x\n", "gateway: the browser could not be opened: exit status 3; hint: open this address, which works once\n"},
 	} {
 		if c.script != "" {
@@ -124,17 +141,20 @@ func TestOpenPage(t *testing.T) {
 		p := process{stdout: &stdout, stderr: &stderr, environ: os.Environ, lookupenv: func(name string) (string, bool) {
 			return c.display, name == "DISPLAY" && c.display != ""
 		}}
-		if err := p.openPage(t.Context(), control.NewClient(filepath.Join(dir, "s"))); err != nil {
+		if err := p.openPage(t.Context(), control.NewClient(filepath.Join(dir, "s")), folder, kept); err != nil {
 			t.Error(err)
 		}
 		if stdout.String() != c.stdout || stderr.String() != c.stderr {
 			t.Errorf("%+v: %q, %q", c, stdout.String(), stderr.String())
 		}
 	}
-	if opened, err := os.ReadFile(filepath.Join(dir, "opened")); err != nil || string(opened) != "http://127.0.0.1:1/?token=x\n" {
-		t.Errorf("%q, %v", opened, err)
+	if asked != 1 {
+		t.Errorf("the file was kept %d times", asked)
 	}
-	err = process{}.openPage(t.Context(), control.NewClient(filepath.Join(dir, "none")))
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	err = process{}.openPage(t.Context(), control.NewClient(filepath.Join(dir, "none")), folder, kept)
 	if err == nil || !strings.Contains(err.Error(), "hint: ") {
 		t.Errorf("without a gateway: %v", err)
 	}

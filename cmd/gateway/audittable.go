@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/view"
+	"github.com/sallyport/sallyport/control"
 	"github.com/sallyport/sallyport/terminal"
 	"github.com/spf13/cobra"
 )
@@ -45,11 +46,11 @@ func (p process) auditTable(c *cobra.Command, o tableOptions) error {
 		return err
 	}
 	if o.web {
-		client, err := p.client()
+		paths, err := p.paths()
 		if err != nil {
 			return err
 		}
-		return p.openPage(c.Context(), client)
+		return p.openPage(c.Context(), control.NewClient(paths.ControlSocket()), paths.Runtime, waitKept)
 	}
 	r, err := p.record()
 	if err != nil || r == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"os"
 	"os/exec"
 	"time"
@@ -96,8 +97,14 @@ func follow(ctx context.Context, r *audit.Reader, filter audit.Filter, begin int
 	return r.Follow(ctx, filter, last, each)
 }
 
-// openPage opens the audit page in the browser, or prints its address.
-func (p process) openPage(ctx context.Context, client *control.Client) error {
+// pageKept is how long the browser may take to read the file that leads it to the
+// page.
+const pageKept = 20 * time.Second
+
+// openPage opens the audit page in the browser, or prints its address. The address
+// has a token, and command lines can be read by everybody here: the browser gets
+// it from a file in folder, which is ours alone and there until kept returns.
+func (p process) openPage(ctx context.Context, client *control.Client, folder string, kept func(context.Context)) error {
 	page, err := client.Page(ctx)
 	if errors.Is(err, control.ErrNotRunning) {
 		return fmt.Errorf("%w; hint: launcher starts it with the first agent, gateway run in a terminal", err)
@@ -110,13 +117,42 @@ func (p process) openPage(ctx context.Context, client *control.Client) error {
 		_, err := fmt.Fprintln(p.stdout, page.URL)
 		return err
 	}
-	open := exec.CommandContext(ctx, opener, page.URL)
+	name, err := pageFile(folder, page.URL)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(name) // its token works once, and not for long
+	open := exec.CommandContext(ctx, opener, name)
 	open.Env, open.Stderr = p.environ(), p.stderr
 	if err := open.Run(); err != nil {
 		fmt.Fprintf(p.stderr, "gateway: the browser could not be opened: %v; hint: open this address, which works once\n", err)
 		_, err := fmt.Fprintln(p.stdout, page.URL)
 		return err
 	}
-	_, err = fmt.Fprintln(p.stderr, "the audit page was opened in your browser")
+	// A browser in a sandbox of its own, as a snap, may not read the file.
+	_, err = fmt.Fprintf(p.stderr, "the audit page was opened in your browser; if it does not show, open this address, which works once: %s\n", page.URL)
+	kept(ctx)
 	return err
+}
+
+// pageFile makes a file that leads a browser to url, and that only we can read.
+func pageFile(folder, url string) (string, error) {
+	f, err := os.CreateTemp(folder, "page-*.html") // mode 0600
+	if err != nil {
+		return "", fmt.Errorf("make a file for the browser: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"referrer\" content=\"no-referrer\">\n"+
+		"<meta http-equiv=\"refresh\" content=\"0;url=%s\">\n<title>Sallyport</title>\n", html.EscapeString(url))
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(f.Name())
+		return "", fmt.Errorf("make a file for the browser: %w", err)
+	}
+	return f.Name(), nil
+}
+
+// waitKept waits for pageKept, or until ctx ends.
+func waitKept(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, pageKept)
+	defer cancel()
+	<-ctx.Done()
 }

@@ -117,17 +117,17 @@ func TestDownRefusesWhileSandboxesRun(t *testing.T) {
 	downed := make(chan struct{})
 	g := &gateway{log: quiet, down: func() { close(downed) }}
 	g.hub = &sandbox.Hub{Pool4: netip.MustParsePrefix("10.213.0.0/31"), StateFile: filepath.Join(dir, "r"), WallToken: "t",
-		Serve:  func(context.Context, sandbox.Plugged) error { return nil },
-		Append: func(e audit.Event) (audit.Event, error) { return e, nil }, ClaimTimeout: time.Hour, Log: quiet}
+		Serve:     func(context.Context, sandbox.Plugged) error { return nil },
+		Append:    func(e audit.Event) (audit.Event, error) { return e, nil },
+		AppendAll: func(es []audit.Event) ([]audit.Event, error) { return es, nil }, ClaimTimeout: time.Hour, Log: quiet}
+	if err := g.hub.Open(); err != nil {
+		t.Fatal(err)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- g.hub.Run(ctx, l) }()
 	reg := sandbox.Registration{Token: strings.Repeat("x", 32), Subject: audit.Subject{Sandbox: "0123456789ab"}}
-	for { // until the hub has read its file
-		if _, err := g.hub.Register(reg); err == nil {
-			break
-		} else if !strings.Contains(err.Error(), "starting") {
-			t.Fatal(err)
-		}
+	if _, err := g.hub.Register(reg); err != nil {
+		t.Fatal(err)
 	}
 	if err := g.stop(control.DownRequest{}); err == nil || !strings.HasPrefix(err.Error(), "1 sandbox(es) run; hint: ") {
 		t.Errorf("with a sandbox: %v", err)

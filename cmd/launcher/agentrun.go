@@ -154,7 +154,7 @@ func (r *agentRun) attach(ctx context.Context, out io.Writer) (*containers.Sessi
 		close(stopInput)
 		return nil, nil, err
 	}
-	return attached, func() { cancel(); attached.Close(); close(stopInput) }, nil
+	return attached, sync.OnceFunc(func() { cancel(); attached.Close(); close(stopInput) }), nil
 }
 
 // follow waits for the agent's end. An interrupt asks it to end. Where the
@@ -191,6 +191,10 @@ func (r *agentRun) follow(ctx context.Context, attached *containers.Session, sto
 		}
 		if attached, stop, err = r.attach(ctx, r.output); err != nil {
 			return 0, err
+		}
+		// The engine attaches to what has just ended as well, and then never says so.
+		if state, err := r.engine.State(ctx, r.container); err != nil || !state.Running {
+			stop()
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 // the images that the store has not got.
 func (l *Laptop) loadImages(ctx context.Context, made *prepared) error {
 	const left = `docker ps -aq | xargs -r docker rm -f -v
-docker network prune -f && docker volume prune -f`
+docker network prune -f && docker volume prune -f && docker image prune -f`
 	if _, err := l.Command(ctx, "sh", "-ec", left).Output(); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (l *Laptop) removeOld(ctx context.Context, have []string, made *prepared) e
 	for _, name := range have {
 		kept := slices.Contains([]string{made.base.name, made.base.mark, made.agent.name, made.agent.mark}, name)
 		agent := strings.HasPrefix(name, agentMark) || strings.HasPrefix(name, "sallyport/agent")
-		if kept || agent && made.agent.name == "" {
+		if kept || strings.Contains(name, "<none>") || agent && made.agent.name == "" {
 			continue
 		}
 		args = append(args, name)
