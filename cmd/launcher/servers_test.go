@@ -113,7 +113,7 @@ func vllmImage(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "usr/bin/vllm", Mode: 0o755, Size: int64(len(text))}))
 	_, err = w.Write(text)
 	ts.Check(errors.Join(err, w.Close()))
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", strings.TrimPrefix(os.Getenv(engineEnv), "unix://"))
 	}}}
 	res, err := client.Post("http://docker/images/create?fromSrc=-&changes=ENV+PATH=/usr/bin&repo="+url.QueryEscape(args[0]), "application/x-tar", &image)
