@@ -202,7 +202,7 @@ func TestRemembered(t *testing.T) {
 	})
 	for name, change := range map[string]func(*known){
 		"late":                func(k *known) { k.at = k.at.Add(-2 * recentFor) },
-		"after a fork":        func(k *known) { k.lastPID = -1 } /* not + 1: the machine's other processes fork, too */,
+		"after a fork":        func(k *known) { k.lastPID = -1 }, /* not + 1: the machine's other processes fork, too */
 		"another program":     func(k *known) { k.exe += "x" },
 		"another command":     func(k *known) { k.command += "x" },
 		"another descriptor":  func(k *known) { k.fd = "0" },
