@@ -19,6 +19,10 @@ const (
 	LayerControl   Layer = "control"   // something about the wall itself: an unknown token, a foreign interface
 )
 
+// AgentProof is the Agent of what the launcher itself tries in a sandbox, before an
+// agent starts.
+const AgentProof = "proof"
+
 // Subject says whose attempt it was. The zero Subject is recorded as "unknown".
 type Subject struct {
 	Sandbox string `json:"sandbox"`

@@ -47,7 +47,7 @@ func parseQuery(v url.Values, now time.Time, loc *time.Location) (query, error) 
 		q.Since = lastDay
 	}
 	q.filter = audit.Filter{Denied: q.Denied, Allowed: q.Allowed, Sandbox: q.Sandbox, Project: q.Project, Host: q.Host,
-		Process: q.Process, Layer: audit.Layer(q.Layer), Text: q.Text}
+		Process: q.Process, Layer: audit.Layer(q.Layer), Text: q.Text, NotAgents: []string{audit.AgentProof}}
 	var err error
 	if q.filter.Since, err = parseTime("since", q.Since, now, loc); err != nil {
 		return q, err

@@ -16,6 +16,7 @@ import (
 type filterFlags struct {
 	since, until    moment
 	denied, allowed bool
+	proof           bool // with the launcher's own attempts
 	layer           word
 	filter          audit.Filter // what needs no reading
 }
@@ -30,6 +31,7 @@ func (f *filterFlags) add(p process, c *cobra.Command) {
 	set.Var(&f.until, "until", "only before this `time`")
 	set.BoolVar(&f.denied, "denied", false, "only what was refused")
 	set.BoolVar(&f.allowed, "allowed", false, "only what was let through")
+	set.BoolVar(&f.proof, "proof", f.proof, "also what the launcher itself tries before an agent starts")
 	set.StringVar(&f.filter.Sandbox, "sandbox", "", "only this sandbox's `ID`")
 	set.StringVar(&f.filter.Project, "project", "", "only this project's `folder`, or its last name")
 	set.StringVar(&f.filter.Host, "host", "", "only hosts or addresses like this `glob`, such as '*.example.com'")
@@ -48,6 +50,9 @@ func (f *filterFlags) read(now time.Time, loc *time.Location) (audit.Filter, err
 	filter := f.filter
 	if f.denied && f.allowed {
 		return filter, usage(errors.New("--denied and --allowed together leave nothing; hint: without either you get both"))
+	}
+	if !f.proof {
+		filter.NotAgents = []string{audit.AgentProof}
 	}
 	filter.Denied, filter.Allowed, filter.Layer = f.denied, f.allowed, audit.Layer(f.layer.text)
 	filter.Since, filter.Until = f.since.at(now, loc), f.until.at(now, loc)

@@ -128,7 +128,7 @@ func printReport(w io.Writer, r audit.Report, path, head string) error {
 }
 
 func newAuditExportCommand(p process) *cobra.Command {
-	var filter filterFlags
+	filter := filterFlags{proof: true}
 	var output outputFlags
 	var file string
 	c := &cobra.Command{

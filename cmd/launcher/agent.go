@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sallyport/sallyport/agents"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/containers"
 	"github.com/sallyport/sallyport/sandbox"
 	"github.com/sallyport/sallyport/terminal"
@@ -19,7 +20,7 @@ const (
 	homeInside        = "/home/agent"
 	binaryInside      = "/run/sallyport/gateway"
 	modelFolderInside = "/run/sallyport/model"
-	proofAgent        = "proof" // the agent's name in events until the sandbox is shown to be closed
+	proofAgent        = audit.AgentProof // the agent's name in events until the sandbox is shown to be closed
 )
 
 // projectMounts are the project folder and what belongs to it. It refuses
