@@ -43,9 +43,9 @@ func (c *clock) set(t time.Time) {
 
 // The sessions of the afternoon, and the days before it.
 var (
-	before = audit.Subject{Sandbox: "07be61c09d12", Agent: "claude", Model: "gpt-oss", Project: "/home/ada/work/shop-api"}
-	shop   = audit.Subject{Sandbox: "a41c9f3be207", Agent: "claude", Model: "gpt-oss", Project: "/home/ada/work/shop-api"}
-	docs   = audit.Subject{Sandbox: "5d80e2771c4a", Agent: "claude", Model: "qwen3-next", Project: "/home/ada/work/handbook"}
+	before = audit.Subject{Sandbox: "07be61c09d12", Agent: "claude", Model: "gpt-oss", Project: "/home/ada/code/shop-api"}
+	shop   = audit.Subject{Sandbox: "a41c9f3be207", Agent: "claude", Model: "gpt-oss", Project: "/home/ada/code/shop-api"}
+	docs   = audit.Subject{Sandbox: "5d80e2771c4a", Agent: "claude", Model: "qwen3-next", Project: "/home/ada/code/handbook"}
 )
 
 // program is a process of a sandbox.
