@@ -140,7 +140,9 @@ func (h *Hub) Register(reg Registration) (Addresses, error) {
 		return Addresses{}, errors.New("the gateway is starting or stopping; hint: try again")
 	}
 	if reg.UnsafeMount != "" {
-		if _, err := h.Append(audit.Event{Subject: reg.Subject, Layer: audit.LayerControl, Proto: "mount",
+		by := reg.Subject
+		by.Agent = "" // whoever started the launcher; no agent did this, nor the proof before one
+		if _, err := h.Append(audit.Event{Subject: by, Layer: audit.LayerControl, Proto: "mount",
 			Verdict: policy.Allow.String(), Rule: "--unsafe-mount", Reason: reg.UnsafeMount}); err != nil {
 			return Addresses{}, fmt.Errorf("record the unsafe mount: %w", err)
 		}
