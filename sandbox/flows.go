@@ -37,6 +37,9 @@ func batch(packets []wire.Packet, who func(id string) sender) []audit.Event {
 	index := map[flowKey]int{}
 	for _, p := range packets {
 		h, _ := parseHeader(p.Data)
+		if p.Rule == ruleFrame {
+			h = parseFrame(p.EtherType, p.Data)
+		}
 		key := flowKey{p.Sandbox, knownRule(p.Rule, h), h}
 		key.sequence = 0
 		if i, again := index[key]; again {
@@ -71,7 +74,10 @@ var packetReasons = map[string]string{
 	"closed":   "the gateway was not running",
 	"stray":    "a TCP segment that belongs to no connection",
 	"fragment": "a piece of a datagram: only whole ones are looked at",
+	"options":  "IP options or extension headers, such as a source route",
+	"address":  "DNS to loopback or to a group: no server has such an address",
 
+	ruleFrame:    "not an IP packet to the gateway",
 	ruleHalfOpen: "a connection that was begun and not completed",
 }
 
@@ -96,6 +102,8 @@ func packetEvent(from sender, key flowKey, at time.Time, count int64) audit.Even
 	e := audit.Event{Time: at.UTC(), Subject: from.subject, Layer: audit.LayerPacket, Proto: h.protoName(),
 		Verdict: policy.Deny.String(), Rule: key.rule, Reason: reason, Count: count}
 	switch {
+	case key.rule == ruleFrame:
+		describeFrame(&e, h)
 	case !h.dst.IsValid():
 		e.Reason += " (without an IP header)"
 	case h.hasPorts() && (key.rule != "fragment" || h.dport != 0): // only the first piece has them
@@ -112,6 +120,38 @@ func packetEvent(from sender, key flowKey, at time.Time, count int64) audit.Even
 		e.Process = from.process(key, at)
 	}
 	return e
+}
+
+// describeFrame says what is known of a frame.
+func describeFrame(e *audit.Event, h header) {
+	e.Proto = "ethernet"
+	switch h.dport {
+	case etherARP:
+		e.Proto, e.Reason = "arp", "nothing is to be asked or told by ARP: both ends of the sandbox's network are known"
+		if h.dst.IsValid() {
+			e.Src, e.Dst = h.src.String(), h.dst.String()
+		}
+	case etherIPv4, etherIPv6:
+		e.Reason = "an IP packet to a hardware address that is not the gateway's, or with a VLAN tag"
+	default:
+		e.Reason = fmt.Sprintf("not an IP packet: its EtherType is 0x%04x", h.dport)
+	}
+}
+
+// restored says what the wall puts right in its own namespace.
+var restored = map[string]string{
+	wire.Rules:     "the rules in the wall's network namespace were changed from outside and put back",
+	wire.Routing:   "the routing in the wall's network namespace was changed from outside and put back",
+	wire.Interface: "an interface that was put into the wall's network namespace was deleted",
+}
+
+// restoredEvent is of no sandbox: the wall is everybody's.
+func restoredEvent(r wire.Restored) audit.Event {
+	reason, known := restored[r.What]
+	if !known {
+		reason = fmt.Sprintf("something in the wall's network namespace was changed from outside and put right (%q)", r.What)
+	}
+	return audit.Event{Layer: audit.LayerControl, Proto: "link", Verdict: policy.Deny.String(), Rule: "wall-changed", Reason: reason, Count: r.Times}
 }
 
 // lostEvent is what is known of n attempts that left no trace but their number.

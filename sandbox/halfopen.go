@@ -12,12 +12,16 @@ import (
 const (
 	ruleSYN      = "syn"       // the wall's: the first segment of a connection went to the gateway's listener
 	ruleStray    = "stray"     // the wall's: a segment of no connection
+	ruleFrame    = "frame"     // the wall's: no IP packet to the gateway
 	ruleHalfOpen = "half-open" // ours: and the connection never came
 	// handshakeTime is how long a connection may take from its first segment to
 	// the gateway's Accept, and how much longer than so far where its sender tries
 	// again: that doubles its pauses.
 	handshakeTime = 5 * time.Second
 	maxHalfOpen   = 1 << 16 // connections remembered of one sandbox, begun and accepted each
+	// tryTime is how long a sender may go on trying before its attempt is told: an
+	// honest one, with Linux's six retransmissions, has given up after 127 s.
+	tryTime = 130 * time.Second
 	// tellTime is how long the wall may take to tell the first segment of a
 	// connection that was accepted: while the record fails it has to wait.
 	tellTime = time.Minute
@@ -53,7 +57,8 @@ type begun struct {
 }
 
 type accepted struct {
-	at       time.Time // when it was accepted, or its first segment came, whichever was later
+	since    time.Time // when it was accepted
+	at       time.Time // the same, or when its first segment came last, whichever was later
 	sequence uint32
 	matched  bool // its first segment has come, with that sequence number
 }
@@ -73,7 +78,8 @@ func (o *halfOpen) begin(p wire.Packet, now time.Time) bool {
 		if a.matched {
 			o.settled++ // sent once more
 		}
-		o.accepted[key] = accepted{now, h.sequence, true}
+		a.at, a.sequence, a.matched = now, h.sequence, true
+		o.accepted[key] = a
 		return true
 	}
 	b := o.begun[key]
@@ -112,7 +118,7 @@ func (o *halfOpen) accept(c net.Conn, now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.settled++
-	a := accepted{at: now}
+	a := accepted{since: now, at: now}
 	if b := o.begun[key]; b != nil {
 		a.matched, a.sequence = true, b.sequence
 		if b.attempts--; b.attempts == 0 {
@@ -171,14 +177,14 @@ func (o *halfOpen) overdue(now time.Time) map[pair]begun {
 	defer o.mu.Unlock()
 	due := map[pair]begun{}
 	for key, b := range o.begun {
-		if now.Sub(b.last) >= handshakeTime+b.last.Sub(b.first) {
+		if tried := b.last.Sub(b.first); tried >= tryTime || now.Sub(b.last) >= handshakeTime+tried {
 			due[key] = *b
 			o.settled += uint64(b.attempts)
 			delete(o.begun, key)
 		}
 	}
 	for key, a := range o.accepted {
-		if age := now.Sub(a.at); age >= tellTime || a.matched && age >= handshakeTime {
+		if age := now.Sub(a.at); age >= tellTime || a.matched && (age >= handshakeTime || now.Sub(a.since) >= tryTime) {
 			delete(o.accepted, key)
 		}
 	}

@@ -129,7 +129,7 @@ func (h *Hub) unserve(s *sandbox) (stop func()) {
 }
 
 // foreign records an interface that somebody else put into a sandbox. Where that
-// cannot be recorded the sandbox ends.
+// cannot be recorded, or the interface not be deleted, the sandbox ends.
 func (h *Hub) foreign(s *sandbox, conn *wire.Conn, f wire.Foreign) {
 	reason := fmt.Sprintf("an interface that the wall did not plug (%q) was removed", f.Kind)
 	if !f.Removed {
@@ -142,6 +142,9 @@ func (h *Hub) foreign(s *sandbox, conn *wire.Conn, f wire.Foreign) {
 		return
 	}
 	h.send(conn, wire.Message{Taken: &wire.Taken{}})
+	if !f.Removed {
+		h.end(s, "a foreign interface could not be deleted")
+	}
 }
 
 // start serves the sockets of a sandbox; h.mu is held.

@@ -2,9 +2,11 @@ package sandbox
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -16,6 +18,7 @@ import (
 const (
 	helloTimeout = 5 * time.Second // that a connection has to say who it is
 	endTimeout   = 2 * time.Second // that a refused one has to end by itself
+	maxStrangers = 64              // connections that have shown no token that is known
 )
 
 // Run serves the wall socket until ctx ends. Registrations of an earlier gateway
@@ -43,6 +46,10 @@ func (h *Hub) accept(ctx context.Context, l *net.UnixListener) error {
 	for {
 		c, err := l.AcceptUnix()
 		switch {
+		case err == nil && h.strangers.Add(1) > maxStrangers:
+			h.strangers.Add(-1)
+			h.Log.Debug("a connection on the wall socket was closed: too many have not said who they are")
+			c.Close()
 		case err == nil:
 			h.running.Go(func() { h.handle(ctx, c) })
 		case ctx.Err() != nil:
@@ -137,6 +144,8 @@ func (h *Hub) closeAll() {
 func (h *Hub) handle(ctx context.Context, c *net.UnixConn) {
 	conn := wire.NewConn(c)
 	defer conn.Close()
+	known := sync.OnceFunc(func() { h.strangers.Add(-1) })
+	defer known()
 	stop := context.AfterFunc(ctx, func() {
 		if !h.isWall(conn) { // which closeAll closes
 			conn.Close()
@@ -147,6 +156,9 @@ func (h *Hub) handle(ctx context.Context, c *net.UnixConn) {
 	m, files, err := conn.Receive()
 	timer.Stop()
 	wire.CloseAll(files)
+	if err == nil && h.knows(m.Hello) {
+		known()
+	}
 	switch {
 	case err != nil:
 		return
@@ -159,6 +171,16 @@ func (h *Hub) handle(ctx context.Context, c *net.UnixConn) {
 	default:
 		h.refuse(conn, "its role is unknown")
 	}
+}
+
+// knows says whether a hello has the token of the wall or of a registration.
+func (h *Hub) knows(hello *wire.Hello) bool {
+	if hello == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return subtle.ConstantTimeCompare([]byte(hello.Token), []byte(h.WallToken)) == 1 || h.registry.byToken(hello.Token) != nil
 }
 
 // peerPID is the process id of who connected; zero: the kernel does not say.

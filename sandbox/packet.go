@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"strconv"
@@ -31,7 +32,7 @@ type header struct {
 	proto    uint8
 	src, dst netip.Addr
 	sport    uint16 // zero where the protocol has none
-	dport    uint16 // for ICMP: type<<8 | code
+	dport    uint16 // for ICMP: type<<8 | code; for a frame: its EtherType
 	sequence uint32 // TCP
 }
 
@@ -51,6 +52,23 @@ func (h header) hasPorts() bool {
 }
 
 func (h header) isICMP() bool { return h.proto == protoICMP || h.proto == protoICMPv6 }
+
+// EtherTypes, IANA "IEEE 802 Numbers".
+const (
+	etherIPv4 = 0x0800
+	etherARP  = 0x0806
+	etherIPv6 = 0x86dd
+)
+
+// parseFrame reads what follows the header of a frame of this EtherType: of ARP for
+// IPv4, who it says it is from and whom it is about (RFC 826).
+func parseFrame(kind uint16, data []byte) header {
+	h := header{dport: kind}
+	if kind == etherARP && len(data) >= 28 && bytes.Equal(data[:6], []byte{0, 1, 8, 0, 6, 4}) {
+		h.src, h.dst = netip.AddrFrom4([4]byte(data[14:18])), netip.AddrFrom4([4]byte(data[24:28]))
+	}
+	return h
+}
 
 // parseHeader reads the IP header at the start of data, and the transport header
 // as far as it is there. ok is false where there is no whole IP header.

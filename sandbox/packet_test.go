@@ -64,21 +64,3 @@ func TestParseHeader(t *testing.T) {
 		}
 	}
 }
-
-func FuzzParseHeader(f *testing.F) {
-	f.Add(with(v4, "06", "03e8 01bb"))
-	f.Add(with(v6, "00", "1100 000000000000 03e8 0035"))
-	f.Add(with(v6, "2c", "1100 0001 00000001 03e8 0035"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		h, ok := parseHeader(data)
-		if ok != h.dst.IsValid() || ok != h.src.IsValid() {
-			t.Fatalf("ok %v with %+v", ok, h)
-		}
-		if !h.hasPorts() && h.sport != 0 {
-			t.Fatalf("a source port of %s", h.protoName())
-		}
-		if e := packetEvent(somebody("x"), flowKey{"x", "other", h}, epoch, 1); e.Verdict != "denied" || e.Proto == "" {
-			t.Fatalf("event %+v", e)
-		}
-	})
-}

@@ -43,6 +43,9 @@ func (h *Hub) packets(wall *wallConn, told wire.Packets) {
 		events = append(events, lostEvent(h.sender(known[l.Sandbox], l.Sandbox, until).subject, int64(l.Packets),
 			fmt.Sprintf(lostPackets, knownRule(l.Rule, header{}))))
 	}
+	for _, r := range told.Restored {
+		events = append(events, restoredEvent(r))
+	}
 	h.reporting.Lock()
 	defer h.reporting.Unlock()
 	h.unanswered = wall

@@ -38,6 +38,24 @@ func TestPacketsAreRecordedAndTaken(t *testing.T) {
 	w.wantEvent(4, func(audit.Event) bool { return true })
 }
 
+// What the wall put right in its own namespace is an event of no sandbox.
+func TestWhatTheWallPutRightIsRecorded(t *testing.T) {
+	w := newWorld(t, nil)
+	wall, _, _ := w.ready()
+	wall.send(wire.Message{Packets: &wire.Packets{Restored: []wire.Restored{{What: wire.Rules, Times: 3}, {What: wire.Routing, Times: 1},
+		{What: wire.Interface, Times: 1}, {What: "\x1b", Times: 1}}}})
+	if m := wall.receive(); m.Taken == nil {
+		t.Fatalf("%+v", m)
+	}
+	for reason, count := range map[string]int64{"the rules in": 3, "the routing in": 1, "an interface that": 1, `put right ("\x1b")`: 1} {
+		w.wantEvent(1, func(e audit.Event) bool {
+			return e.Layer == audit.LayerControl && e.Rule == "wall-changed" && e.Denied() && e.Subject == audit.Subject{} &&
+				strings.Contains(e.Reason, reason) && e.Count == count
+		})
+	}
+	w.wantEvent(4, func(audit.Event) bool { return true })
+}
+
 // Packets that cannot be recorded are not taken before they are, and nothing of
 // their sandbox is forgotten when it ends meanwhile.
 func TestPacketsWhileTheRecordFails(t *testing.T) {
@@ -196,6 +214,35 @@ func TestLostConnectionsOfASandboxThatEnded(t *testing.T) {
 			}
 			if len(h.leaving) != 0 {
 				t.Errorf("%s: it is kept", name)
+			}
+		})
+	}
+}
+
+// Who sends the same first segment for ever does not keep its attempt from the
+// record, whether or not a connection of these ports was accepted before.
+func TestTheSameSegmentForEver(t *testing.T) {
+	for name, accepts := range map[string]bool{"never accepted": false, "accepted at first": true} {
+		synctest.Test(t, func(t *testing.T) {
+			var r record
+			h := still(t, &r)
+			src, dst := netip.MustParseAddrPort("10.213.0.0:40000"), netip.MustParseAddrPort("203.0.113.10:443")
+			if accepts {
+				h.sandboxes[id(1)].half.accept(connected{src: src, dst: dst}, time.Now())
+			}
+			for range 10 * 60 {
+				p := syn(time.Now(), src, dst)
+				p.Sandbox = id(1)
+				h.packets(nil, wire.Packets{Packets: []wire.Packet{p}})
+				reportFor(h, 1)
+			}
+			if n := len(r.events); n < 3 || n > 5 {
+				t.Errorf("%s: %d events in ten minutes", name, n)
+			}
+			for _, e := range r.events {
+				if e.Rule != ruleHalfOpen || e.Count != 1 || e.Dst != dst.String() || e.Agent != "a" {
+					t.Errorf("%s: %+v", name, e)
+				}
 			}
 		})
 	}

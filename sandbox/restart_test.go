@@ -140,11 +140,9 @@ func TestForeignInterfaceIsRecorded(t *testing.T) {
 	w := newWorld(t, nil)
 	_, holder, _ := w.ready()
 	states := w.follow(1)
-	for _, f := range []wire.Foreign{{Name: "eth1", Kind: "veth", Removed: true, More: 2}, {Name: "eth2", Kind: "device", Error: "not permitted\x1b"}} {
-		holder.send(wire.Message{Foreign: &f})
-		if m := holder.receive(); m.Taken == nil {
-			t.Fatalf("%+v", m)
-		}
+	holder.send(wire.Message{Foreign: &wire.Foreign{Name: "eth1", Kind: "veth", Removed: true, More: 2}})
+	if m := holder.receive(); m.Taken == nil {
+		t.Fatalf("%+v", m)
 	}
 	w.fail(errors.New("disk full")) // then it is not taken, and the sandbox ends
 	holder.send(wire.Message{Foreign: &wire.Foreign{Name: "eth3", Kind: "veth", Removed: true}})
@@ -153,6 +151,21 @@ func TestForeignInterfaceIsRecorded(t *testing.T) {
 	w.wantEvent(1, func(e audit.Event) bool {
 		return e.Host == "eth1" && e.Rule == "foreign-interface" && e.Sandbox == id(1) && e.Count == 3 && strings.HasSuffix(e.Reason, "was removed")
 	})
+}
+
+// A sandbox with an interface that cannot be deleted ends.
+func TestForeignInterfaceThatStays(t *testing.T) {
+	w := newWorld(t, nil)
+	_, holder, _ := w.ready()
+	states := w.follow(1)
+	holder.send(wire.Message{Foreign: &wire.Foreign{Name: "eth2", Kind: "device", Error: "not permitted\x1b"}})
+	if m := holder.receive(); m.Taken == nil {
+		t.Fatalf("%+v", m)
+	}
+	holder.wantRefused("the sandbox has ended")
+	if s := awaitPhase(t, states, Ended); s.Why != "a foreign interface could not be deleted" {
+		t.Errorf("%+v", s)
+	}
 	w.wantEvent(1, func(e audit.Event) bool {
 		return e.Host == "eth2" && strings.Contains(e.Reason, "could not be deleted") && !strings.Contains(e.Reason, "\x1b")
 	})

@@ -87,6 +87,7 @@ type Hub struct {
 	changed   chan struct{} // closed at each change
 	closed    bool
 	running   sync.WaitGroup
+	strangers atomic.Int32 // connections on the wall socket that nobody knows (yet)
 
 	telling    sync.Mutex // taken before reporting
 	reporting  sync.Mutex // taken before mu

@@ -9,6 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Ports are the TCP ports that a Wall listens on; a Holder listens on none, and
+// neither connects anywhere by TCP.
+func Ports() []uint16 { return []uint16{tproxyPort} }
+
 // raiseNetAdmin makes CAP_NET_ADMIN effective on every thread. The helper image
 // gives the binary that capability as permitted only, so that the same file runs
 // where it is not to be had.

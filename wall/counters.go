@@ -18,21 +18,23 @@ const markerPort = 9
 type source struct{ index, rule uint32 } // interface, and rule as it is marked
 
 // readCounts returns how many packets the rules have counted so far.
-func readCounts(set *nftables.Set) (map[source]uint64, error) {
+func readCounts(sets []*nftables.Set) (map[source]uint64, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return nil, fmt.Errorf("open nf_tables: %w", err)
 	}
-	elements, err := c.GetSetElements(set)
-	if err != nil {
-		return nil, fmt.Errorf("read the wall's counters: %w", err)
-	}
-	counts := make(map[source]uint64, len(elements))
-	for _, e := range elements {
-		if len(e.Key) != 8 || e.Counter == nil {
-			return nil, fmt.Errorf("read the wall's counters: an element of %d bytes", len(e.Key))
+	counts := map[source]uint64{}
+	for _, set := range sets {
+		elements, err := c.GetSetElements(set)
+		if err != nil {
+			return nil, fmt.Errorf("read the wall's counters: %w", err)
 		}
-		counts[source{binaryutil.NativeEndian.Uint32(e.Key), binaryutil.NativeEndian.Uint32(e.Key[4:])}] = e.Counter.Packets
+		for _, e := range elements {
+			if len(e.Key) != 8 || e.Counter == nil {
+				return nil, fmt.Errorf("read the wall's counters: an element of %d bytes", len(e.Key))
+			}
+			counts[source{binaryutil.NativeEndian.Uint32(e.Key), binaryutil.NativeEndian.Uint32(e.Key[4:])}] = e.Counter.Packets
+		}
 	}
 	return counts, nil
 }
@@ -42,20 +44,23 @@ func readCounts(set *nftables.Set) (map[source]uint64, error) {
 // sends a marker after what they counted, and compares only once the marker has
 // come back in each group: what was to come has come.
 type ledger struct {
-	set     *nftables.Set
+	sets    []*nftables.Set
 	counted map[source]uint64 // to be compared; nil: nothing is
 	settled map[source]uint64 // what was compared last
 	number  uint64            // of the marker
 	marker  net.Conn
 }
 
-func newLedger(set *nftables.Set) (*ledger, error) {
+func newLedger(sets []*nftables.Set) (*ledger, error) {
 	marker, err := net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", markerPort))
 	if err != nil {
 		return nil, fmt.Errorf("open the socket of markers: %w", err)
 	}
-	return &ledger{set: set, marker: marker}, nil
+	return &ledger{sets: sets, marker: marker}, nil
 }
+
+// restart begins anew, with the counters of other tables.
+func (l *ledger) restart(sets []*nftables.Set) { l.sets, l.counted, l.settled = sets, nil, nil }
 
 // step goes on by one step: reads and marks, or compares, or marks once more.
 func (l *ledger) step(q *packetQueue) error {
@@ -64,7 +69,7 @@ func (l *ledger) step(q *packetQueue) error {
 		l.settled, l.counted = l.counted, nil
 	}
 	if l.counted == nil {
-		counted, err := readCounts(l.set)
+		counted, err := readCounts(l.sets)
 		if err != nil || maps.Equal(counted, l.settled) {
 			return err
 		}
@@ -101,14 +106,18 @@ func (q *packetQueue) seen(number uint64) bool {
 func (q *packetQueue) compare(counted map[source]uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	begun := map[string]uint64{}
 	for s, n := range counted {
+		n += q.base[s]
 		if s.rule == ruleSYN {
-			begun[q.sandboxes[s.index]] += n // an accepted connection needs no packet told: see Begun
+			q.syns[s] = max(n, q.syns[s]) // an accepted connection needs no packet told: see Begun
 		} else if kept := q.kept[s]; n > kept {
 			q.lost[s] += n - kept
 			q.kept[s] = n
 		}
+	}
+	begun := map[string]uint64{}
+	for s, n := range q.syns {
+		begun[q.sandboxes[s.index]] += n
 	}
 	for sandbox, n := range begun {
 		if b := q.begun[sandbox]; b.Segments != n {
@@ -116,6 +125,25 @@ func (q *packetQueue) compare(counted map[source]uint64) {
 			q.unsaid[sandbox] = true
 		}
 	}
+	q.signal()
+}
+
+// restart takes note that the counters begin anew. Packets under way from before
+// count as later ones: of those as many may be lost without being counted.
+func (q *packetQueue) restart() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.base = maps.Clone(q.kept)
+	for s, n := range q.syns {
+		q.base[s] = max(n, q.kept[s])
+	}
+}
+
+// restored counts what the keeper put right, for the gateway to record.
+func (q *packetQueue) restored(what string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.changes[what]++
 	q.signal()
 }
 

@@ -9,6 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ICMPv6 types, RFC 4861.
+const (
+	routerSolicitation  = 133
+	icmpNeighborSolicit = 135
+	icmpNeighborAdvert  = 136
+)
+
 // packet4 is an IPv4 packet; the kernel fills in length and checksum.
 func packet4(proto byte, src, dst netip.Addr, payload []byte) []byte {
 	p := make([]byte, 20, 20+len(payload))
@@ -155,7 +162,7 @@ func TestFragments(t *testing.T) {
 // kernel's own.
 func TestSolicitationToAnyAddress(t *testing.T) {
 	b := newBox(t)
-	for _, kind := range []byte{icmpRouterSolicit, icmpMLDReport, icmpMLD2Report} {
+	for _, kind := range []byte{routerSolicitation, icmpMLDReport, icmpMLD2Report} {
 		b.ns.in(t, func() error {
 			fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
 			if err != nil {

@@ -19,7 +19,7 @@ func (b *box) counted(t *testing.T) map[uint32]int64 {
 	t.Helper()
 	counts := map[uint32]int64{}
 	b.wallNS.in(t, func() error {
-		all, err := readCounts(&nftables.Set{Table: &nftables.Table{Name: "wall", Family: nftables.TableFamilyINet}, Name: "counts"})
+		all, err := readCounts([]*nftables.Set{{Table: &nftables.Table{Name: "wall", Family: nftables.TableFamilyINet}, Name: "counts"}})
 		for s, n := range all {
 			counts[s.rule] += int64(n)
 		}

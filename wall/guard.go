@@ -17,13 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxReports bounds the reports that wait for the gateway to come back.
-const maxReports = 64
+const (
+	maxReports  = 64 // that wait for the gateway to come back
+	deleteTries = 10 // of an interface that is busy
+	deletePause = 10 * time.Millisecond
+)
 
 // guard keeps a sandbox's namespace as it must be: lo, the one interface that the
 // wall plugged with its addresses and default routes, and nothing else.
 type guard struct {
 	log *slog.Logger
+	del func(netlink.Link) error // netlink.LinkDel
 
 	mu      sync.Mutex
 	address *wire.Address // nil: not plugged
@@ -35,12 +39,15 @@ type guard struct {
 	stuck   map[int]bool // interfaces, by index, that could not be deleted, and are reported
 }
 
-func newGuard(log *slog.Logger) *guard { return &guard{log: log, stuck: map[int]bool{}} }
+func newGuard(log *slog.Logger) *guard {
+	return &guard{log: log, del: netlink.LinkDel, stuck: map[int]bool{}}
+}
 
 // run puts the namespace right now and after each change of its links, addresses
 // and routes, until ctx ends. That the changes can no longer be seen is an error.
 func (g *guard) run(ctx context.Context) error {
-	changes, err := watch(ctx)
+	changes, err := watch(ctx, unix.NETLINK_ROUTE, anyMessage, unix.RTNLGRP_LINK,
+		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
 		return err
 	}
@@ -52,10 +59,7 @@ func (g *guard) run(ctx context.Context) error {
 			g.log.Warn("put the sandbox's namespace right", "err", err)
 		}
 		if _, ok := <-changes; !ok {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return errors.New("the kernel no longer reports changes of the namespace")
+			return ignoreEnd(ctx, errUnseen)
 		}
 	}
 }
@@ -152,7 +156,11 @@ func (g *guard) isOurs(link netlink.Link) bool {
 // report keeps what is to be told. Beyond maxReports only the number is.
 func (g *guard) report(f wire.Foreign) {
 	if n := len(g.reports); n >= maxReports {
-		g.reports[n-1].More++
+		last := &g.reports[n-1]
+		last.More++
+		if last.Removed && !f.Removed {
+			last.Removed, last.Error = false, f.Error
+		}
 		return
 	}
 	g.reports = append(g.reports, f)
@@ -171,11 +179,17 @@ func (g *guard) flush() {
 	g.sent = true
 }
 
-// remove sets link down and deletes it. Where it cannot be deleted, down is enough.
+// remove sets link down and deletes it; one that is gone by itself, with its peer,
+// is deleted. Where it cannot be, the gateway ends the sandbox.
 func (g *guard) remove(link netlink.Link) wire.Foreign {
 	f := wire.Foreign{Name: link.Attrs().Name, Kind: link.Type()}
-	down, deleted := netlink.LinkSetDown(link), netlink.LinkDel(link)
-	f.Removed = deleted == nil
+	down := netlink.LinkSetDown(link)
+	deleted := g.del(link)
+	for try := 1; errors.Is(deleted, unix.EBUSY) && try < deleteTries; try++ {
+		time.Sleep(deletePause)
+		deleted = g.del(link)
+	}
+	f.Removed = deleted == nil || errors.Is(deleted, unix.ENODEV)
 	if !f.Removed {
 		f.Error = errors.Join(down, deleted).Error()
 		g.stuck[link.Attrs().Index] = true
@@ -184,6 +198,10 @@ func (g *guard) remove(link netlink.Link) wire.Foreign {
 }
 
 func (g *guard) configure(link netlink.Link) error {
+	// Before the interface is up: a process that is there must not have the kernel ask.
+	if err := setNeighbour(link, g.address.Gate6, wallMAC); err != nil {
+		return err
+	}
 	if err := setAddresses(link, []netip.Prefix{g.address.Addr4, g.address.Addr6}); err != nil {
 		return err
 	}
@@ -251,36 +269,4 @@ func isDefault(r netlink.Route) bool {
 	}
 	ones, _ := r.Dst.Mask.Size()
 	return ones == 0
-}
-
-// watch returns a channel that has something to read after each change of a
-// link, address or route, and is closed when changes can no longer be seen.
-func watch(ctx context.Context) (<-chan struct{}, error) {
-	links, addrs, routes := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate), make(chan netlink.RouteUpdate)
-	ctx, cancel := context.WithCancel(ctx)
-	done := ctx.Done()
-	if err := errors.Join(netlink.LinkSubscribe(links, done), netlink.AddrSubscribe(addrs, done), netlink.RouteSubscribe(routes, done)); err != nil {
-		cancel()
-		return nil, fmt.Errorf("watch the namespace: %w", err)
-	}
-	changed := make(chan struct{}, 1)
-	var open sync.WaitGroup
-	forward(&open, cancel, links, changed)
-	forward(&open, cancel, addrs, changed)
-	forward(&open, cancel, routes, changed)
-	go func() { open.Wait(); close(changed) }()
-	return changed, nil
-}
-
-// forward turns updates into signals. When its source ends, all end.
-func forward[T any](open *sync.WaitGroup, end context.CancelFunc, updates <-chan T, changed chan<- struct{}) {
-	open.Go(func() {
-		defer end()
-		for range updates {
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		}
-	})
 }

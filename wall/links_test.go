@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/sandbox"
@@ -51,7 +52,10 @@ func veth(name string) *netlink.Veth {
 func TestForeignInterfaceIsRemoved(t *testing.T) {
 	b := newBox(t)
 	b.addLink(t, veth("eth1"))
+	begin := time.Now()
 	b.addLink(t, &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br7"}})
+	until(t, "the bridge is gone", func() bool { return !slices.Contains(b.ns.links(t), "br7") })
+	t.Logf("gone %s after it began to be made", time.Since(begin))
 	b.want(1, "br7", foreign("br7"))
 	until(t, "the pair is recorded", func() bool { return b.count(foreign("eth1"))+b.count(foreign("eth1p")) > 0 })
 	until(t, "they are gone", func() bool { return slices.Equal(b.ns.links(t), []string{"lo", "eth0"}) })

@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	queueLength  = 16384 // packets of one group kept while the gateway is away; more are lost, and counted
-	batchLength  = 128   // packets in one message, and numbers of each kind: well under wire.MaxMessage
-	nflogBuffer  = 4 << 20
-	compareEvery = time.Second
-	groups       = groupEnd - groupFirst
+	queueLength   = 32768 // packets of one group kept while the gateway is away; more are lost, and counted
+	batchLength   = 128   // packets in one message, and numbers of each kind: well under wire.MaxMessage
+	netlinkBuffer = 4 << 20
+	compareEvery  = time.Second
+	groups        = groupEnd - groupFirst
 )
 
 // packetQueue holds what the rules tell until the gateway takes it: packets, those
@@ -26,35 +26,26 @@ const (
 type packetQueue struct {
 	mu        sync.Mutex
 	packets   [groups][]wire.Packet
-	markers   [groups]uint64        // the last one that came back
-	sandboxes map[uint32]string     // by interface
-	kept      map[source]uint64     // packets that are accounted for: told, or lost
-	lost      map[source]uint64     // not told yet
-	begun     map[string]wire.Begun // by sandbox
-	unsaid    map[string]bool       // of begun: what this gateway was not told
-	wake      chan struct{}         // of length one: there is something to send
+	waiting   [groups]map[string]int // how many of them are of each sandbox
+	markers   [groups]uint64         // the last one that came back
+	sandboxes map[uint32]string      // by interface
+	kept      map[source]uint64      // packets that are accounted for: told, or lost
+	lost      map[source]uint64      // not told yet
+	base      map[source]uint64      // what counters of earlier tables had
+	syns      map[source]uint64      // of ruleSYN, as they were compared last
+	begun     map[string]wire.Begun  // by sandbox
+	unsaid    map[string]bool        // of begun: what this gateway was not told
+	changes   map[string]int64       // what was put right and is not told yet, by wire.Restored.What
+	wake      chan struct{}          // of length one: there is something to send
 }
 
 func newPacketQueue() *packetQueue {
-	return &packetQueue{sandboxes: map[uint32]string{}, kept: map[source]uint64{}, lost: map[source]uint64{},
-		begun: map[string]wire.Begun{}, unsaid: map[string]bool{}, wake: make(chan struct{}, 1)}
-}
-
-// account compares counters and packets again and again until ctx ends.
-func (q *packetQueue) account(ctx context.Context, l *ledger) error {
-	tick := time.NewTicker(compareEvery)
-	defer tick.Stop()
-	defer l.marker.Close()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if err := l.step(q); err != nil {
-				return err
-			}
-		}
+	q := &packetQueue{sandboxes: map[uint32]string{}, kept: map[source]uint64{}, lost: map[source]uint64{}, syns: map[source]uint64{},
+		begun: map[string]wire.Begun{}, unsaid: map[string]bool{}, changes: map[string]int64{}, wake: make(chan struct{}, 1)}
+	for group := range q.waiting {
+		q.waiting[group] = map[string]int{}
 	}
+	return q
 }
 
 // read takes packets from one group of NFLOG until ctx ends. What the kernel drops
@@ -72,9 +63,10 @@ func (q *packetQueue) read(ctx context.Context, group uint16) error {
 	if err != nil {
 		return fmt.Errorf("open NFLOG: %w; hint: as root, modprobe nfnetlink_log", err)
 	}
-	if err := reader.Con.SetReadBuffer(nflogBuffer); err != nil {
+	if err := reader.Con.SetReadBuffer(netlinkBuffer); err != nil {
 		return errors.Join(fmt.Errorf("size the NFLOG buffer: %w", err), reader.Con.Close())
 	}
+	reader.Con = netlink.NewConn(anyFamily{reader.Con}, reader.Con.PID())
 	hook := func(a nfl.Attribute) int {
 		q.add(int(group-groupFirst), a)
 		return 0
@@ -104,21 +96,30 @@ func (q *packetQueue) read(ctx context.Context, group uint16) error {
 }
 
 // add takes what NFLOG delivered. A packet for which there is no room is left to
-// the counters.
+// the counters. A sandbox may have as many waiting as there is room for more: one
+// that floods has half of it, and leaves the other half to others.
 func (q *packetQueue) add(group int, a nfl.Attribute) {
-	if a.InDev == nil || a.Mark == nil || a.Payload == nil {
+	if a.InDev == nil || a.Mark == nil || a.HwProtocol == nil {
 		return
 	}
-	s, data := source{*a.InDev, *a.Mark}, *a.Payload
+	s, data := source{*a.InDev, *a.Mark}, []byte(nil)
+	if a.Payload != nil { // a frame may have none
+		data = *a.Payload
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case s.rule == ruleMarker:
 		q.markers[group] = max(q.markers[group], markerNumber(data))
-	case len(q.packets[group]) < queueLength:
+	case q.waiting[group][q.sandboxes[s.index]] < queueLength-len(q.packets[group]):
 		q.kept[s]++
-		q.packets[group] = append(q.packets[group], wire.Packet{Time: time.Now().UnixNano(), Sandbox: q.sandboxes[s.index],
-			Rule: ruleNames[s.rule], Data: append([]byte(nil), data[:min(len(data), snapLen)]...)})
+		p := wire.Packet{Time: time.Now().UnixNano(), Sandbox: q.sandboxes[s.index],
+			Rule: ruleNames[s.rule], Data: append([]byte(nil), data[:min(len(data), snapLen)]...)}
+		if s.rule == ruleFrame {
+			p.EtherType = *a.HwProtocol
+		}
+		q.packets[group] = append(q.packets[group], p)
+		q.waiting[group][p.Sandbox]++
 		q.signal()
 	}
 }
@@ -178,7 +179,9 @@ type batch struct {
 	lost  map[source]uint64
 }
 
-func (b batch) empty() bool { return len(b.Packets.Packets)+len(b.Lost)+len(b.Begun) == 0 }
+func (b batch) empty() bool {
+	return len(b.Packets.Packets)+len(b.Lost)+len(b.Begun)+len(b.Restored) == 0
+}
 
 func (q *packetQueue) take() batch {
 	q.mu.Lock()
@@ -188,6 +191,7 @@ func (q *packetQueue) take() batch {
 		if waiting := q.packets[b.group]; len(waiting) > 0 {
 			n := min(len(waiting), batchLength)
 			b.Packets.Packets, q.packets[b.group] = waiting[:n:n], waiting[n:]
+			q.wait(b, -1)
 			break
 		}
 	}
@@ -206,6 +210,10 @@ func (q *packetQueue) take() batch {
 		b.Begun = append(b.Begun, q.begun[sandbox])
 		delete(q.unsaid, sandbox)
 	}
+	for what, n := range q.changes {
+		b.Restored = append(b.Restored, wire.Restored{What: what, Times: n})
+	}
+	clear(q.changes)
 	return b
 }
 
@@ -213,8 +221,21 @@ func (q *packetQueue) putBack(b batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.packets[b.group] = append(b.Packets.Packets, q.packets[b.group]...)
+	q.wait(b, 1)
 	for s, n := range b.lost {
 		q.lost[s] += n
 	}
+	for _, r := range b.Restored {
+		q.changes[r.What] += r.Times
+	}
 	// What was begun is said to each gateway anew.
+}
+
+// wait counts the packets of a batch as waiting, or (-1) as waiting no more.
+func (q *packetQueue) wait(b batch, sign int) {
+	for _, p := range b.Packets.Packets {
+		if q.waiting[b.group][p.Sandbox] += sign; q.waiting[b.group][p.Sandbox] == 0 {
+			delete(q.waiting[b.group], p.Sandbox)
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	nfl "github.com/florianl/go-nflog/v2"
 	"github.com/sallyport/sallyport/wall/wire"
+	"golang.org/x/sys/unix"
 )
 
 // newQueue has interface 2, of a sandbox.
@@ -23,21 +24,23 @@ func newQueue() *packetQueue {
 
 // told is what NFLOG delivers.
 func told(index, mark uint32, data ...byte) nfl.Attribute {
-	return nfl.Attribute{InDev: &index, Mark: &mark, Payload: &data}
+	kind := uint16(unix.ETH_P_IP)
+	return nfl.Attribute{InDev: &index, Mark: &mark, HwProtocol: &kind, Payload: &data}
 }
 
 // What does not fit into the queue is left to the counters, to the packet, however
 // often they are compared, and what waits is bounded.
 func TestQueueIsBounded(t *testing.T) {
 	q := newQueue()
-	for range queueLength + 7 {
+	const half = queueLength / 2
+	for range half + 7 {
 		q.add(0, told(2, ruleOther))
 	}
 	q.add(2, told(2, ruleStray))
 	for range 2 {
-		q.compare(map[source]uint64{{2, ruleOther}: queueLength + 7, {2, ruleStray}: 3, {9, ruleSpoof}: 5})
+		q.compare(map[source]uint64{{2, ruleOther}: half + 7, {2, ruleStray}: 3, {9, ruleSpoof}: 5})
 	}
-	if len(q.packets[0]) != queueLength {
+	if len(q.packets[0]) != half {
 		t.Errorf("%d packets are kept", len(q.packets[0]))
 	}
 	packets, lost := 0, map[wire.Lost]int{}
@@ -48,8 +51,30 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 	}
 	if want := map[wire.Lost]int{{Sandbox: "0123456789ab", Rule: "other", Packets: 7}: 1, {Sandbox: "0123456789ab", Rule: "stray", Packets: 2}: 1,
-		{Rule: "spoof", Packets: 5}: 1}; packets != queueLength+1 || !maps.Equal(lost, want) {
+		{Rule: "spoof", Packets: 5}: 1}; packets != half+1 || !maps.Equal(lost, want) {
 		t.Errorf("%d packets, lost: %v", packets, lost)
+	}
+}
+
+// A sandbox that floods leaves room for others, and gets its own back once packets
+// are taken.
+func TestFloodLeavesRoomInTheQueue(t *testing.T) {
+	q := newQueue()
+	q.named(3, "ba9876543210")
+	for range queueLength {
+		q.add(0, told(2, ruleOther))
+	}
+	for range queueLength / 4 {
+		q.add(0, told(3, ruleOther))
+	}
+	if flood, other := q.waiting[0]["0123456789ab"], q.waiting[0]["ba9876543210"]; flood != queueLength/2 || other != queueLength/4 {
+		t.Fatalf("%d of the flood and %d others wait", flood, other)
+	}
+	q.putBack(q.take())
+	for b := q.take(); !b.empty(); b = q.take() {
+	}
+	if len(q.waiting[0]) != 0 {
+		t.Errorf("nothing waits, but %v", q.waiting[0])
 	}
 }
 
@@ -98,6 +123,61 @@ func TestBegunConnections(t *testing.T) {
 	}
 	if b := q.begun["0123456789ab"]; b.Settled != 5 || len(q.begun) != 1 {
 		t.Errorf("%+v", q.begun)
+	}
+}
+
+// When the table was made anew its counters begin at zero: nothing is counted
+// twice, nothing less than before.
+func TestCountersOfAnotherTable(t *testing.T) {
+	q := newQueue()
+	other, syn := source{2, ruleOther}, source{2, ruleSYN}
+	want := func(when string, lost, segments uint64) {
+		t.Helper()
+		if got := q.begun["0123456789ab"].Segments; q.lost[other] != lost || got != segments {
+			t.Errorf("%s: %d lost, not %d; %d connections begun, not %d", when, q.lost[other], lost, got, segments)
+		}
+	}
+	add := func(times int, rule uint32) {
+		for range times {
+			q.add(0, told(2, rule))
+		}
+	}
+	add(3, ruleOther)
+	q.compare(map[source]uint64{other: 5, syn: 4})
+	want("at first", 2, 4)
+	add(6, ruleSYN) // of which two were not compared
+	q.restart()
+	add(1, ruleOther)
+	q.compare(map[source]uint64{other: 1, syn: 1})
+	want("of another table", 2, 7)
+	q.compare(map[source]uint64{other: 4, syn: 3})
+	want("later", 5, 9)
+	q.restart()
+	q.compare(map[source]uint64{})
+	want("of a third", 5, 9)
+	q.compare(map[source]uint64{other: 1, syn: 1})
+	want("of a third, later", 6, 10)
+
+	l := ledger{counted: map[source]uint64{other: 9}, settled: map[source]uint64{other: 8}}
+	l.restart(nil)
+	if l.counted != nil || l.settled != nil {
+		t.Errorf("it would compare what the old table counted: %+v", l)
+	}
+}
+
+// What was put right is told until it is taken.
+func TestRestoredIsToldUntilItIsTaken(t *testing.T) {
+	q := newQueue()
+	q.restored(wire.Rules)
+	q.restored(wire.Rules)
+	b := q.take()
+	if want := (wire.Restored{What: wire.Rules, Times: 2}); len(b.Restored) != 1 || b.Restored[0] != want || !q.take().empty() {
+		t.Errorf("%+v", b)
+	}
+	q.putBack(b)
+	q.restored(wire.Rules)
+	if b := q.take(); len(b.Restored) != 1 || b.Restored[0].Times != 3 {
+		t.Errorf("%+v", b)
 	}
 }
 

@@ -183,15 +183,19 @@ func setAddresses(link netlink.Link, prefixes []netip.Prefix) error {
 }
 
 // routeMarked delivers what the rules marked to this namespace's own sockets,
-// whatever its destination (Documentation/networking/tproxy.rst in the kernel).
-func routeMarked(ipv6 bool) error {
+// whatever its destination (Documentation/networking/tproxy.rst in the kernel), and
+// reports whether that was not so already.
+func routeMarked(ipv6 bool) (changed bool, err error) {
 	const table = 100
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
-		return fmt.Errorf("look for lo: %w", err)
+		return false, fmt.Errorf("look for lo: %w", err)
 	}
-	if err := netlink.LinkSetUp(lo); err != nil {
-		return fmt.Errorf("set lo up: %w", err)
+	if lo.Attrs().Flags&net.FlagUp == 0 {
+		changed = true
+		if err := netlink.LinkSetUp(lo); err != nil {
+			return changed, fmt.Errorf("set lo up: %w", err)
+		}
 	}
 	families := map[int]*net.IPNet{unix.AF_INET: {IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}}
 	if ipv6 {
@@ -200,13 +204,23 @@ func routeMarked(ipv6 bool) error {
 	for family, all := range families {
 		rule := netlink.NewRule()
 		rule.Family, rule.Mark, rule.Table, rule.Priority = family, delivered, table, 100
-		if err := netlink.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add the rule for marked packets: %w", err)
+		if err := netlink.RuleAdd(rule); err == nil {
+			changed = true
+		} else if !errors.Is(err, unix.EEXIST) {
+			return changed, fmt.Errorf("add the rule for marked packets: %w", err)
 		}
 		route := &netlink.Route{LinkIndex: lo.Attrs().Index, Dst: all, Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST, Table: table}
+		present, err := netlink.RouteListFiltered(family, route, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE|netlink.RT_FILTER_OIF)
+		if err != nil {
+			return changed, fmt.Errorf("list the routes for marked packets: %w", err)
+		}
+		if slices.ContainsFunc(present, isDefault) {
+			continue
+		}
+		changed = true
 		if err := netlink.RouteReplace(route); err != nil {
-			return fmt.Errorf("add the route for marked packets: %w", err)
+			return changed, fmt.Errorf("add the route for marked packets: %w", err)
 		}
 	}
-	return nil
+	return changed, nil
 }

@@ -34,12 +34,15 @@ const (
 	ruleClosed              // a SYN while no gateway listens
 	ruleStray               // a TCP segment of no connection
 	ruleFragment            // a piece of a datagram: nothing is put together here
+	ruleOptions             // IP options or extension headers before TCP or UDP
+	ruleAddress             // DNS to an address that the kernel delivers nothing to
 	ruleOther               // every other protocol, and UDP but for port 53
+	ruleFrame               // a frame that is no IP packet to the wall
 	ruleMarker              // nothing: the wall's own packet, see packetQueue.compare
 )
 
 var ruleNames = map[uint32]string{ruleSpoof: "spoof", rulePort: "port", ruleSYN: "syn", ruleClosed: "closed",
-	ruleStray: "stray", ruleFragment: "fragment", ruleOther: "other"}
+	ruleStray: "stray", ruleFragment: "fragment", ruleOptions: "options", ruleAddress: "address", ruleOther: "other", ruleFrame: "frame"}
 
 // The bounds of the sets.
 const (
@@ -48,14 +51,11 @@ const (
 	maxCounts = 1 << 20          // a counter for each rule of each interface that there ever was
 )
 
-// ICMPv6 types, RFC 4861 and RFC 3810.
+// ICMPv6 types, RFC 2710 and RFC 3810.
 const (
-	icmpRouterSolicit   = 133
-	icmpNeighborSolicit = 135
-	icmpNeighborAdvert  = 136
-	icmpMLDReport       = 131
-	icmpMLDDone         = 132
-	icmpMLD2Report      = 143
+	icmpMLDReport  = 131
+	icmpMLDDone    = 132
+	icmpMLD2Report = 143
 )
 
 // TCP flags, RFC 9293 §3.1.
@@ -66,7 +66,7 @@ const (
 	tcpACK = 0x10
 )
 
-// applyRules replaces the whole table in one transaction.
+// applyRules replaces all tables, whoever made them, in one transaction.
 //
 //	table inet wall {
 //	  set seen { typeof meta iif . meta mark . meta l4proto . th dport . ip6 daddr; size 65536; timeout 30s; }
@@ -78,13 +78,15 @@ const (
 //	  chain pre { type filter hook prerouting priority mangle; policy drop;
 //	    iifname "lo" udp dport 9 meta mark set marker log first log syn log rest drop
 //	    iifname "lo" accept
-//	    ip6 hoplimit 255 icmpv6 type { neighbour solicitation, advertisement } accept
-//	    ip6 daddr ff02::/16 icmpv6 type { router solicitation, mld kinds } counter drop   # the kernel's own, no attempt
+//	    ip6 daddr ff02::/16 ip6 hoplimit 1 icmpv6 type { mld kinds } counter drop   # the kernel's own, no attempt
 //	    fib saddr . iif oif missing counter meta mark set spoof goto refuse
 //	    tcp dport 15001 counter meta mark set port goto refuse
+//	    meta l4proto { tcp, udp } ip hdrlength != 5 counter meta mark set options goto refuse
+//	    meta l4proto { tcp, udp } ip6 nexthdr != meta l4proto counter meta mark set options goto refuse
 //	    meta l4proto tcp socket transparent 1 meta mark set delivered accept
 //	    tcp flags & (fin|syn|rst|ack) == syn counter tproxy to :15001 meta mark set syn goto refuse
 //	    tcp flags & (fin|syn|rst|ack) == syn counter meta mark set closed goto refuse
+//	    udp dport 53 ip daddr { 127.0.0.0/8, 224.0.0.0/4 } counter meta mark set address goto refuse   # ip6: ff00::/8
 //	    udp dport 53 counter tproxy to :53 meta mark set delivered accept
 //	    meta l4proto tcp counter meta mark set stray goto refuse
 //	    counter meta mark set other goto refuse
@@ -106,18 +108,12 @@ const (
 //	}
 //
 // There is no route out of the namespace: a bug in here can cost a record, not a
-// leak. It returns the set that counts packets by interface and rule.
-func applyRules() (counts *nftables.Set, err error) {
-	c, err := nftables.New()
-	if err != nil {
-		return nil, fmt.Errorf("open nf_tables: %w", err)
-	}
-	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: "wall"}
-	c.AddTable(table) // so that the deletion does not fail the first time
-	c.DelTable(table)
-	c.AddTable(table)
-	counts = &nftables.Set{Table: table, Name: "counts", Dynamic: true, Concatenation: true, Size: maxCounts,
-		KeyType: nftables.MustConcatSetType(nftables.TypeIFIndex, nftables.TypeMark)}
+// leak. It returns the sets that count packets by interface and rule. The plugs are
+// to be covered then: see addFrameTable.
+func applyRules(c *nftables.Conn) (counters []*nftables.Set, err error) {
+	c.FlushRuleset()
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "wall"})
+	counts := countsOf(table)
 	seen := &nftables.Set{Table: table, Name: "seen", Dynamic: true, Concatenation: true, Size: maxSeen,
 		HasTimeout: true, Timeout: seenTime, KeyType: nftables.MustConcatSetType(nftables.TypeIFIndex,
 			nftables.TypeMark, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeIP6Addr)}
@@ -150,10 +146,19 @@ func applyRules() (counts *nftables.Set, err error) {
 			c.AddRule(&nftables.Rule{Table: table, Chain: added, Exprs: exprs})
 		}
 	}
-	if err := c.Flush(); err != nil {
+	frames, err := addFrameTable(c)
+	if err == nil {
+		err = c.Flush()
+	}
+	if err != nil {
 		return nil, rulesError(err)
 	}
-	return counts, nil
+	return []*nftables.Set{counts, frames}, nil
+}
+
+func countsOf(table *nftables.Table) *nftables.Set {
+	return &nftables.Set{Table: table, Name: "counts", Dynamic: true, Concatenation: true, Size: maxCounts,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIFIndex, nftables.TypeMark)}
 }
 
 // rulesError names the kernel module whose absence the kernel reports as ENOENT
@@ -162,7 +167,7 @@ func rulesError(err error) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("this kernel lacks an nf_tables module that the wall needs (%w); hint: "+
 			"as root, modprobe nft_tproxy nft_socket nft_fib_inet nft_reject_inet nft_log nfnetlink_log; "+
-			"kernel options CONFIG_NFT_TPROXY, CONFIG_NFT_SOCKET, CONFIG_NFT_FIB_INET", err)
+			"kernel options CONFIG_NFT_TPROXY, CONFIG_NFT_SOCKET, CONFIG_NFT_FIB_INET, CONFIG_NF_TABLES_NETDEV", err)
 	}
 	return fmt.Errorf("apply the wall's rules: %w", err)
 }
@@ -179,16 +184,13 @@ func rules() [][]expr.Any {
 		join(lo, protocol(unix.IPPROTO_UDP), dport(markerPort), setMark(ruleMarker), nflog(groupFirst), nflog(groupSYN), nflog(groupRest), drop),
 		join(lo, accept),
 	}
-	for _, kind := range []byte{icmpNeighborSolicit, icmpNeighborAdvert} {
-		rules = append(rules, join(ipv6HopLimit255(), icmpv6Type(kind), accept))
+	for _, kind := range []byte{icmpMLDReport, icmpMLDDone, icmpMLD2Report} {
+		rules = append(rules, join(ipv6HopLimit(1), ipHeader(24, 2), equal([]byte{0xff, 0x02}), icmpv6Type(kind), &expr.Counter{}, drop))
 	}
-	for _, kind := range []byte{icmpRouterSolicit, icmpMLDReport, icmpMLDDone, icmpMLD2Report} {
-		rules = append(rules, join(ipv6LinkMulticast(), icmpv6Type(kind), &expr.Counter{}, drop))
-	}
-	return append(rules,
-		join(&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true},
-			equal(binaryutil.NativeEndian.PutUint32(0)), refuse(ruleSpoof)),
-		join(protocol(unix.IPPROTO_TCP), dport(tproxyPort), refuse(rulePort)),
+	rules = append(rules, join(&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true},
+		equal(binaryutil.NativeEndian.PutUint32(0)), refuse(ruleSpoof)))
+	rules = append(rules, join(protocol(unix.IPPROTO_TCP), dport(tproxyPort), refuse(rulePort)))
+	return append(append(rules, unusualRules()...),
 		join(protocol(unix.IPPROTO_TCP), &expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}, equal([]byte{1}), setMark(delivered), accept),
 		join(protocol(unix.IPPROTO_TCP), synOnly(), &expr.Counter{}, tproxy(tproxyPort), jump(ruleSYN)),
 		join(protocol(unix.IPPROTO_TCP), synOnly(), refuse(ruleClosed)),
@@ -198,13 +200,26 @@ func rules() [][]expr.Any {
 	)
 }
 
+// unusualRules refuse what the rules would hand to a listener and the kernel then
+// drop without a word, as it does with source routes.
+func unusualRules() (rules [][]expr.Any) {
+	for _, number := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+		rules = append(rules,
+			join(nfproto(unix.NFPROTO_IPV4), protocol(number), ipHeader(0, 1), masked(0x0f), unequal(5), refuse(ruleOptions)),
+			join(nfproto(unix.NFPROTO_IPV6), protocol(number), ipHeader(6, 1), unequal(number), refuse(ruleOptions)))
+	}
+	dns := join(protocol(unix.IPPROTO_UDP), dport(dnsPort))
+	return append(rules,
+		join(nfproto(unix.NFPROTO_IPV4), dns, ipHeader(16, 1), equal([]byte{127}), refuse(ruleAddress)),
+		join(nfproto(unix.NFPROTO_IPV4), dns, ipHeader(16, 1), masked(0xf0), equal([]byte{224}), refuse(ruleAddress)),
+		join(nfproto(unix.NFPROTO_IPV6), dns, ipHeader(24, 1), equal([]byte{0xff}), refuse(ruleAddress)))
+}
+
 // fragmentRules refuse what is not whole. The kernel would keep a fragment whose
 // rest never comes, and drop it without a word.
 func fragmentRules() [][]expr.Any {
 	return [][]expr.Any{
-		join(nfproto(unix.NFPROTO_IPV4), &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0x3f, 0xff}, Xor: []byte{0, 0}}, // more fragments, or an offset
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}}, refuse(ruleFragment)),
+		join(nfproto(unix.NFPROTO_IPV4), ipHeader(6, 2), masked(0x3f, 0xff), unequal(0, 0), refuse(ruleFragment)), // more fragments, or an offset
 		join(nfproto(unix.NFPROTO_IPV6), &expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Len: 1,
 			Flags: unix.NFT_EXTHDR_F_PRESENT, Op: expr.ExthdrOpIpv6}, equal([]byte{1}), refuse(ruleFragment)),
 	}
@@ -216,8 +231,7 @@ func refuseRules(counts, seen *nftables.Set) [][]expr.Any {
 	const first = unix.NFT_REG32_00 // of a concatenation; the rest follows
 	iif, marked := &expr.Meta{Key: expr.MetaKeyIIF, Register: first}, &expr.Meta{Key: expr.MetaKeyMARK, Register: first + 1}
 	rules := [][]expr.Any{
-		{iif, marked, &expr.Dynset{SrcRegKey: first, SetName: counts.Name, SetID: counts.ID, Operation: unix.NFT_DYNSET_OP_UPDATE,
-			Exprs: []expr.Any{&expr.Counter{}}}},
+		count(counts),
 		join(isMarked(ruleSYN), nflog(groupSYN), end),
 	}
 	zero := func(register, length uint32) expr.Any {
@@ -244,6 +258,13 @@ func refuseRules(counts, seen *nftables.Set) [][]expr.Any {
 	return append(rules, join(nflog(groupRest), end))
 }
 
+// count counts a packet by interface and mark.
+func count(counts *nftables.Set) []expr.Any {
+	const first = unix.NFT_REG32_00
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: first}, &expr.Meta{Key: expr.MetaKeyMARK, Register: first + 1},
+		&expr.Dynset{SrcRegKey: first, SetName: counts.Name, SetID: counts.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{&expr.Counter{}}}}
+}
+
 // endRules are what becomes of a packet that was counted and logged.
 func endRules() [][]expr.Any {
 	return [][]expr.Any{
@@ -266,12 +287,25 @@ func equal(data []byte) *expr.Cmp {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}
 }
 
+func unequal(data ...byte) *expr.Cmp {
+	return &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: data}
+}
+
+func masked(mask ...byte) *expr.Bitwise {
+	return &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))}
+}
+
+// ipHeader loads a part of the IP header, of which version is to be known.
+func ipHeader(offset, length uint32) *expr.Payload {
+	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length}
+}
+
 func protocol(number byte) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{number})}
 }
 
 func notProtocol(number byte) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{number}}}
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, unequal(number)}
 }
 
 // dport matches the destination port, which stands at the same place in TCP and UDP.
@@ -284,7 +318,7 @@ func dport(port uint16) []expr.Any {
 func synOnly() []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{tcpFIN | tcpSYN | tcpRST | tcpACK}, Xor: []byte{0}},
+		masked(tcpFIN | tcpSYN | tcpRST | tcpACK),
 		equal([]byte{tcpSYN}),
 	}
 }
@@ -298,12 +332,8 @@ func nfproto(family byte) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal([]byte{family})}
 }
 
-func ipv6HopLimit255() []expr.Any {
-	return join(nfproto(unix.NFPROTO_IPV6), &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 7, Len: 1}, equal([]byte{255}))
-}
-
-func ipv6LinkMulticast() []expr.Any {
-	return join(nfproto(unix.NFPROTO_IPV6), &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 2}, equal([]byte{0xff, 0x02}))
+func ipv6HopLimit(hops byte) []expr.Any {
+	return join(nfproto(unix.NFPROTO_IPV6), ipHeader(7, 1), equal([]byte{hops}))
 }
 
 // tproxy hands the packet to the listener of this port that is bound to the

@@ -15,12 +15,18 @@ import (
 // written later. src_valid_mark=1, which wg-quick sets on a host, would make
 // every connection through tproxy time out. addr_gen_mode=1: no fe80 address, so
 // that link-local targets reach the wall like any other. Without the ICMP limits
-// every refusal is told at once, not only the first few of a second.
+// every refusal is told at once, not only the first few of a second. arp_ignore=2:
+// who asks under foreign addresses gets no entries in the table of neighbours, of
+// which all namespaces of the machine have one together. arp_notify=0 and
+// ndisc_notify=0: a kernel tells nobody of its addresses, so who does is a process.
 func Sysctls(ipv6 bool) map[string]string {
 	set := map[string]string{
 		"net.ipv4.ip_forward":                  "0",
 		"net.ipv4.ip_unprivileged_port_start":  "0",
 		"net.ipv4.icmp_ratemask":               "0",
+		"net.ipv4.conf.all.arp_ignore":         "2",
+		"net.ipv4.conf.all.arp_notify":         "0",
+		"net.ipv4.conf.default.arp_notify":     "0",
 		"net.ipv4.conf.all.src_valid_mark":     "0",
 		"net.ipv4.conf.default.src_valid_mark": "0",
 		"net.ipv4.conf.all.rp_filter":          "0",
@@ -33,6 +39,7 @@ func Sysctls(ipv6 bool) map[string]string {
 			set["net.ipv6.conf."+scope+".disable_ipv6"] = "0"
 			set["net.ipv6.conf."+scope+".forwarding"] = "0"
 			set["net.ipv6.conf."+scope+".accept_ra"] = "0"
+			set["net.ipv6.conf."+scope+".ndisc_notify"] = "0"
 		}
 		set["net.ipv6.conf.default.addr_gen_mode"] = "1"
 		set["net.ipv6.icmp.ratelimit"] = "0"

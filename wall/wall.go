@@ -2,9 +2,10 @@
 // uplink, in which every packet of every sandbox ends (Wall), and each sandbox's
 // side of it (Holder). It plugs veths by namespace descriptor, opens the
 // listeners that are bound to them, hands these to the gateway and closes its
-// own copies, and reports what its rules refused. It stops there: it reads no
-// byte of what a sandbox sends but the headers of refused packets, it decides
-// nothing, and it reaches neither an engine nor a network.
+// own copies, reports what its rules refused, and puts back what somebody else
+// changes in the namespace. It stops there: it reads no byte of what a sandbox
+// sends but the headers of refused packets, it decides nothing, and it reaches
+// neither an engine nor a network.
 package wall
 
 import (
@@ -38,53 +39,45 @@ type Wall struct {
 // comes back, until ctx ends. It fails if the namespace is not as it must be: an
 // interface other than lo, a sysctl that was not set, a missing kernel module.
 func (w *Wall) Run(ctx context.Context) error {
-	ipv6, ledger, err := w.prepare()
+	ipv6, err := w.prepare()
 	if err != nil {
 		return err
 	}
 	packets := newPacketQueue()
+	keeper, err := newKeeper(ctx, packets, ipv6)
+	if err != nil {
+		return err
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	for group := uint16(groupFirst); group < groupEnd; group++ {
 		g.Go(func() error { return packets.read(gctx, group) })
 	}
-	g.Go(func() error { return packets.account(gctx, ledger) })
+	g.Go(func() error { return keeper.run(gctx) })
 	g.Go(func() error {
 		plugged := plugs{}
 		return reconnect(gctx, w.Socket, w.Log, func(conn *wire.Conn) error {
-			return w.serve(gctx, conn, plugged, packets, ipv6)
+			return w.serve(gctx, conn, plugged, packets, keeper)
 		})
 	})
 	return ignoreEnd(ctx, g.Wait())
 }
 
-func (w *Wall) prepare() (ipv6 bool, l *ledger, err error) {
+func (w *Wall) prepare() (ipv6 bool, err error) {
 	if w.Socket == "" || w.Token == "" || w.Log == nil {
-		return false, nil, errors.New("the wall needs a socket, a token and a log")
+		return false, errors.New("the wall needs a socket, a token and a log")
 	}
 	if err := raiseNetAdmin(); err != nil {
-		return false, nil, err
+		return false, err
 	}
 	if err := onlyLoopback(); err != nil {
-		return false, nil, err
+		return false, err
 	}
-	ipv6, err = checkSysctls(Sysctls(HasIPv6()))
-	if err != nil {
-		return false, nil, err
-	}
-	if err := routeMarked(ipv6); err != nil {
-		return false, nil, err
-	}
-	counts, err := applyRules()
-	if err != nil {
-		return false, nil, err
-	}
-	l, err = newLedger(counts)
-	return ipv6, l, err
+	return checkSysctls(Sysctls(HasIPv6()))
 }
 
 // serve works for one connection of the gateway until it ends.
-func (w *Wall) serve(ctx context.Context, conn *wire.Conn, plugged plugs, packets *packetQueue, ipv6 bool) error {
-	if err := conn.Send(wire.Message{Hello: &wire.Hello{Role: wire.RoleWall, Token: w.Token, IPv6: ipv6}}); err != nil {
+func (w *Wall) serve(ctx context.Context, conn *wire.Conn, plugged plugs, packets *packetQueue, keeper *keeper) error {
+	if err := conn.Send(wire.Message{Hello: &wire.Hello{Role: wire.RoleWall, Token: w.Token, IPv6: keeper.ipv6}}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -107,7 +100,7 @@ func (w *Wall) serve(ctx context.Context, conn *wire.Conn, plugged plugs, packet
 		case m.Settled != nil:
 			packets.settled(*m.Settled)
 		default:
-			err = w.handle(conn, m, files, plugged, packets, ipv6)
+			err = w.handle(conn, m, files, plugged, packets, keeper)
 		}
 		wire.CloseAll(files)
 		if err != nil {
@@ -116,25 +109,28 @@ func (w *Wall) serve(ctx context.Context, conn *wire.Conn, plugged plugs, packet
 	}
 }
 
-func (w *Wall) handle(conn *wire.Conn, m wire.Message, files []*os.File, plugged plugs, packets *packetQueue, ipv6 bool) error {
+func (w *Wall) handle(conn *wire.Conn, m wire.Message, files []*os.File, plugged plugs, packets *packetQueue, keeper *keeper) error {
 	switch {
 	case m.Refused != nil:
 		return &refusedError{m.Refused.Reason}
 	case m.Plug != nil && len(files) == 1:
 		answer := wire.Plugged{Sandbox: m.Plug.Sandbox}
-		tcp, udp, err := plugged.plug(*m.Plug, files[0], ipv6)
+		tcp, udp, err := plugged.plug(*m.Plug, files[0], keeper.ipv6)
+		if err == nil {
+			defer tcp.Close()
+			defer udp.Close()
+			err = keeper.plugged(m.Plug.Sandbox)
+		}
 		if err != nil {
 			answer.Error = err.Error()
 			return conn.Send(wire.Message{Plugged: &answer})
 		}
-		defer tcp.Close()
-		defer udp.Close()
 		if err := packets.plugged(m.Plug.Sandbox); err != nil {
 			return err
 		}
 		return conn.Send(wire.Message{Plugged: &answer}, tcp, udp)
 	case m.Unplug != nil:
-		if err := plugged.unplug(m.Unplug.Sandbox); err != nil {
+		if err := errors.Join(plugged.unplug(m.Unplug.Sandbox), keeper.unplugged(m.Unplug.Sandbox)); err != nil {
 			w.Log.Warn("unplug", "sandbox", m.Unplug.Sandbox, "err", err)
 		}
 		return nil

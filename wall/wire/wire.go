@@ -115,11 +115,27 @@ type Foreign struct {
 	More    int64  `json:"more,omitempty"` // further ones, of which only the number was kept
 }
 
-// Packets reports what the wall's rules refused, to the gateway.
+// Packets reports what the wall's rules refused, and what the wall put right, to
+// the gateway.
 type Packets struct {
-	Packets []Packet `json:"packets,omitempty"`
-	Lost    []Lost   `json:"lost,omitempty"`
-	Begun   []Begun  `json:"begun,omitempty"`
+	Packets  []Packet   `json:"packets,omitempty"`
+	Lost     []Lost     `json:"lost,omitempty"`
+	Begun    []Begun    `json:"begun,omitempty"`
+	Restored []Restored `json:"restored,omitempty"`
+}
+
+// What a Restored can be of.
+const (
+	Rules     = "rules"     // the tables of nf_tables
+	Routing   = "routing"   // of what the rules mark for the gateway's listeners
+	Interface = "interface" // one that the wall did not plug was deleted
+)
+
+// Restored is how often the wall found its own network namespace changed by
+// somebody else, and put it right.
+type Restored struct {
+	What  string `json:"what"`
+	Times int64  `json:"times"`
 }
 
 // Lost is a number of refused packets of which nothing else is known.
@@ -153,8 +169,10 @@ type Taken struct{}
 type Packet struct {
 	Time    int64  `json:"time"`    // Unix nanoseconds
 	Sandbox string `json:"sandbox"` // empty: the interface is gone
-	Rule    string `json:"rule"`    // spoof, port, syn, closed, stray, fragment, other
-	Data    []byte `json:"data"`    // from the IP header on, at most SnapLen bytes
+	Rule    string `json:"rule"`    // spoof, port, syn, closed, stray, fragment, options, address, other, frame
+	Data    []byte `json:"data"`    // from the IP header on, or what follows that of the frame; at most SnapLen bytes
+
+	EtherType uint16 `json:"ether_type,omitempty"` // of a frame; zero: it is an IP packet
 }
 
 // SnapLen is the number of bytes of a refused packet that the wall keeps.

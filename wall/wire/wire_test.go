@@ -174,7 +174,7 @@ func TestSnapLenFits(t *testing.T) {
 		lost[i] = Lost{Sandbox: "0123456789ab", Rule: "fragment", Packets: 1<<64 - 1}
 		begun[i] = Begun{Sandbox: "0123456789ab", Segments: 1<<64 - 1, Settled: 1<<64 - 1}
 	}
-	if err := client.Send(Message{Packets: &Packets{packets, lost, begun}}); err != nil {
+	if err := client.Send(Message{Packets: &Packets{Packets: packets, Lost: lost, Begun: begun}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := server.Receive(); err != nil {
@@ -220,30 +220,4 @@ func TestValidSandbox(t *testing.T) {
 			t.Errorf("%q: not %v", id, want)
 		}
 	}
-}
-
-func FuzzParse(f *testing.F) {
-	for _, seed := range []string{
-		`{"hello":{"role":"hold","token":"t","ipv6":true}}`, `{"netns":{}}`, `{"refused":{"reason":"no"}}`,
-		`{"plug":{"sandbox":"0123456789ab","wall4":"10.213.0.1/31","wall6":"fd00::1/127"}}`,
-		`{"packets":{"packets":[{"time":1,"sandbox":"","rule":"stray","data":"RQ=="}],"lost":3}}`,
-		`{"address":{"addr4":"10.213.0.0/31","addr6":"","gate4":"10.213.0.1","gate6":""}}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := Parse(data)
-		if err != nil {
-			return
-		}
-		set := 0
-		for _, field := range reflect.ValueOf(m).Fields() {
-			if !field.IsNil() {
-				set++
-			}
-		}
-		if set != 1 {
-			t.Fatalf("%d kinds in %q", set, data)
-		}
-	})
 }
