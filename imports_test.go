@@ -53,6 +53,7 @@ var table = []row{
 	{folder: "models/pull", may: []string{"models", "models/hub", "machine", "containers"}},
 	{folder: "agents", may: []string{"policy"}},
 	{folder: "verify", may: []string{"policy", "audit"}},
+	{folder: "confine"},
 	{folder: "control", may: []string{"policy", "audit", "sandbox", "tunnel"}},
 	{folder: "metrics", may: []string{"policy", "audit", "sandbox", "control"}, alone: []string{"github.com/prometheus/client_golang"}},
 	{folder: "web", may: []string{"audit", "audit/view", "control", "sandbox"}},

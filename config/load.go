@@ -31,6 +31,8 @@ type Options struct {
 	Environ func(name string) (string, bool)
 	// Home is the user's home directory, which "~/" stands for. Empty: unknown.
 	Home string
+	// Open opens the file. Nil: os.Open.
+	Open func(name string) (io.ReadCloser, error)
 	// Flags that were changed and are called FlagName of a key override it. Nil: none.
 	Flags *pflag.FlagSet
 }
@@ -97,7 +99,7 @@ func read(o Options) (path string, data []byte, err error) {
 			return "", nil, errors.New("find the configuration: neither HOME nor XDG_CONFIG_HOME is set; set one, or use --config")
 		}
 	}
-	f, err := os.Open(path)
+	f, err := o.open(path)
 	if errors.Is(err, fs.ErrNotExist) && o.Path == "" {
 		return path, nil, nil
 	}
@@ -113,6 +115,13 @@ func read(o Options) (path string, data []byte, err error) {
 		return "", nil, fmt.Errorf("read the configuration: %s has more than %d bytes", path, maxFile)
 	}
 	return path, data, nil
+}
+
+func (o Options) open(path string) (io.ReadCloser, error) {
+	if o.Open != nil {
+		return o.Open(path)
+	}
+	return os.Open(path)
 }
 
 // decode lets viper put file, variables and flags together into c. It reports

@@ -5,6 +5,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/sallyport/sallyport/policy"
@@ -24,6 +25,33 @@ type Status struct {
 	Wall      WallStatus      `json:"wall"`
 	Sandboxes []sandbox.State `json:"sandboxes"` // without tokens
 	Hosts     []HostStatus    `json:"hosts"`
+	// Confinement is what the gateway has given up.
+	Confinement Confinement `json:"confinement"`
+}
+
+// Confinement is what the gateway cannot do any more, as it is right now. Of a
+// gateway that does not say it (an older one) nothing is set.
+type Confinement struct {
+	Landlock        int    `json:"landlock"`              // version of Landlock's interface that is in force; zero: none
+	NoLandlock      string `json:"no_landlock,omitempty"` // why none is
+	NoNewPrivileges bool   `json:"no_new_privileges"`     // in every thread
+	Capabilities    string `json:"capabilities"`          // of all threads and sets but the bounding one: "none", or a set in hexadecimal
+}
+
+// String is one line for a person.
+func (c Confinement) String() string {
+	if c.Capabilities == "" {
+		return "not known: it is of another version"
+	}
+	landlock := fmt.Sprintf("landlock abi %d", c.Landlock)
+	if c.Landlock == 0 {
+		landlock = "no landlock (" + c.NoLandlock + ")"
+	}
+	privileges := "no new privileges"
+	if !c.NoNewPrivileges {
+		privileges = "NEW PRIVILEGES POSSIBLE"
+	}
+	return fmt.Sprintf("%s, %s, capabilities: %s", landlock, privileges, c.Capabilities)
 }
 
 // WallStatus says whether the wall is there.

@@ -15,7 +15,7 @@ import (
 // attempts gives the connections of one sandbox a method Process, by which the
 // servers learn who made an attempt.
 type attempts struct {
-	finder  *origin.Finder
+	finder  finder
 	looking sync.WaitGroup // for the connections that were just accepted
 }
 
@@ -51,7 +51,7 @@ func (w watched) Accept() (net.Conn, error) {
 // attempt is one connection.
 type attempt struct {
 	tcpConn
-	finder *origin.Finder
+	finder finder
 
 	found   chan struct{}  // closed when process is there
 	process *audit.Process // who made the connection
@@ -138,5 +138,5 @@ func (f *finders) of(id string, s origin.Sandbox) *origin.Finder {
 
 // find says who sent a packet of a sandbox.
 func (g *gateway) find(id string, o sandbox.Origin, proto string, src, dst netip.AddrPort) *audit.Process {
-	return g.finders.of(id, origin.Sandbox(o)).Find(proto, src, dst)
+	return g.lookout.of(id, origin.Sandbox(o)).Find(proto, src, dst)
 }

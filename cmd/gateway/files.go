@@ -45,7 +45,8 @@ func ownHash() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func loadConfig(p process, file string) (*config.Config, error) {
+// loadConfig reads the configuration; open reads its file, nil: os.Open.
+func loadConfig(p process, file string, open func(string) (io.ReadCloser, error)) (*config.Config, error) {
 	if file != "" {
 		path, err := filepath.Abs(file)
 		if err != nil {
@@ -53,5 +54,5 @@ func loadConfig(p process, file string) (*config.Config, error) {
 		}
 		file = path
 	}
-	return config.Load(config.Options{Path: file, Environ: p.lookupenv, Home: p.getenv("HOME")})
+	return config.Load(config.Options{Path: file, Environ: p.lookupenv, Home: p.getenv("HOME"), Open: open})
 }

@@ -39,13 +39,18 @@ func newHosts(path string, log *slog.Logger) *hosts {
 	return &hosts{path: path, log: log, byName: map[string]*hostLink{}}
 }
 
-// run takes up the hosts of an earlier gateway and ends all links when ctx ends.
-func (h *hosts) run(ctx context.Context) error {
+// takeUp takes up the hosts of an earlier gateway, which are without their keys: it
+// comes before any launcher's set, or it would undo that. run must follow.
+func (h *hosts) takeUp() {
 	for _, host := range h.load() {
 		if err := h.set(host); err != nil {
 			h.log.Warn("take up a GPU host", "host", host.Name, "err", err)
 		}
 	}
+}
+
+// run ends all links when ctx ends.
+func (h *hosts) run(ctx context.Context) error {
 	<-ctx.Done()
 	h.mu.Lock()
 	h.ended = true

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/sallyport/sallyport/confine"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +22,7 @@ import (
 const scriptUser = 12001
 
 func TestMain(m *testing.M) {
-	testscript.Main(openBin{m}, map[string]func(){"gateway": main, "asuser": asUserMain})
+	testscript.Main(openBin{m}, map[string]func(){"gateway": main, "asuser": asUserMain, "trygateway": tryGatewayMain})
 }
 
 // openBin lets the scripts' user find the programs that testscript has put into
@@ -34,7 +35,7 @@ func (m openBin) Run() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.M.Run()
+	return runWithoutLeak(m.M)
 }
 
 // asUserMain is a program that runs another one as the scripts' user.
@@ -66,6 +67,11 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", e.Getenv("WORK")+"/home")
 			e.Setenv("XDG_RUNTIME_DIR", e.Getenv("WORK")+"/run")
 			e.Setenv("UID", strconv.Itoa(userOfScripts()))
+			kernel, err := confine.Ask()
+			if err != nil {
+				return err
+			}
+			e.Setenv("ABI", strconv.Itoa(kernel.ABI))
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each gateway that was built with -race sleeps for a second at its end
 			if err := errors.Join(os.MkdirAll(e.Getenv("HOME"), 0o755), os.MkdirAll(e.Getenv("XDG_RUNTIME_DIR"), 0o700)); err != nil {
 				return err
@@ -73,8 +79,12 @@ func TestScripts(t *testing.T) {
 			return chownAll(e.Getenv("WORK"))
 		},
 		Condition: func(name string) (bool, error) {
-			if name == "root" {
+			switch name {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "landlock":
+				kernel, err := confine.Ask()
+				return kernel.ABI > 0, err
 			}
 			return false, fmt.Errorf("unknown condition %q", name)
 		},

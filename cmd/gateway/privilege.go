@@ -7,11 +7,13 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/sallyport/sallyport/confine"
 	"github.com/sallyport/sallyport/control"
 	"golang.org/x/sys/unix"
 )
@@ -31,19 +33,17 @@ func becomeUser(u control.User, environ []string) error {
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("keep root's open files to ourselves: %w", err)
 	}
-	for capability := range uintptr(64) {
-		err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0)
-		if errors.Is(err, unix.EINVAL) { // past the last one
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("empty the bounding set: %w", err)
-		}
+	if err := confine.Bounding(0); err != nil {
+		return err
 	}
 	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(u.GID), syscall.Setuid(u.UID)); err != nil {
 		return fmt.Errorf("become uid %d: %w", u.UID, err)
 	}
-	return startAgain(asUser(environ, u.Home))
+	if err := errors.Join(confine.Capabilities(0), confine.NoNewPrivileges()); err != nil {
+		return err
+	}
+	// By the link rather than by its name: the folder may be closed to this user.
+	return fmt.Errorf("run ourselves again: %w", syscall.Exec("/proc/self/exe", os.Args, asUser(environ, u.Home)))
 }
 
 // asUser is environ without what speaks of root's own folders.
@@ -58,41 +58,28 @@ func asUser(environ []string, home string) []string {
 	return kept
 }
 
-// startAgain replaces this process by itself without any capability and without
-// the means to gain one. It returns only on failure.
-func startAgain(environ []string) error {
-	runtime.LockOSThread()
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData // version 3 takes two
-	if err := errors.Join(
-		unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0),
-		unix.Capset(&header, &none[0]),
-		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-	); err != nil {
-		return fmt.Errorf("give up capabilities: %w", err)
-	}
-	// By the link rather than by its name: the folder may be closed to this user.
-	return fmt.Errorf("run ourselves again: %w", syscall.Exec("/proc/self/exe", os.Args, environ))
-}
-
-// settled reports whether startAgain has done its work, or somebody before us.
-func settled() (bool, error) {
-	set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
-	if err != nil {
-		return false, fmt.Errorf("ask whether new privileges can be gained: %w", err)
-	}
-	return set == 1, nil
-}
-
-// assertUnprivileged fails unless this process holds no capability and can gain
-// none.
+// assertUnprivileged fails unless no thread of this process holds a capability or
+// can gain one.
 func assertUnprivileged() error {
-	f, err := os.Open("/proc/self/status")
-	if err != nil {
-		return fmt.Errorf("read our own status: %w", err)
+	threads, err := filepath.Glob("/proc/self/task/*/status")
+	if err != nil || len(threads) == 0 {
+		return errors.Join(err, errors.New("read our own status: /proc shows no thread of ours"))
 	}
-	defer f.Close()
-	return checkStatus(f)
+	for _, name := range threads {
+		f, err := os.Open(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a thread that has ended
+		}
+		if err != nil {
+			return fmt.Errorf("read our own status: %w", err)
+		}
+		err = checkStatus(f)
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkStatus reads proc_pid_status(5).

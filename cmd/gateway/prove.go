@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"syscall"
 
+	"github.com/sallyport/sallyport/confine"
 	"github.com/sallyport/sallyport/sandbox"
 	"github.com/sallyport/sallyport/verify"
 	"github.com/spf13/cobra"
@@ -87,11 +88,14 @@ func silence(stdin *os.File) (restore func(), err error) {
 	return func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, before) }, nil
 }
 
-// execute becomes the command.
+// execute becomes the command, which makes no sockets that lead past the network.
 func execute(args []string, p process) error {
 	path, err := exec.LookPath(args[0])
 	if err != nil {
 		return &exitError{127, err}
+	}
+	if err := confine.Sockets(); err != nil {
+		return &exitError{exitNotProven, err}
 	}
 	return &exitError{126, fmt.Errorf("run %s: %w", path, syscall.Exec(path, args, p.environ()))}
 }

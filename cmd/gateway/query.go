@@ -86,7 +86,7 @@ func printStatus(w io.Writer, s control.Status, page string, now time.Time) erro
 	}
 	lines := [][2]string{
 		{"gateway", fmt.Sprintf("running for %s, pid %d, version %s", age(now, s.Since), s.PID, s.Version)},
-		{"wall", wall}, {"config", config}, {"record", s.Audit}, {"page", page}, {"log", s.Log},
+		{"wall", wall}, {"config", config}, {"record", s.Audit}, {"page", page}, {"log", s.Log}, {"confined", s.Confinement.String()},
 	}
 	for _, l := range lines {
 		fmt.Fprintf(w, "%-9s %s\n", l[0], l[1])
@@ -181,7 +181,7 @@ func newCheckCommand(p process) *cobra.Command {
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			file, _ := c.Flags().GetString("config")
-			cfg, err := loadConfig(p, file)
+			cfg, err := loadConfig(p, file, nil)
 			if err == nil {
 				_, err = policy.New(cfg.Policy.Allow)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/confine"
 	"github.com/sallyport/sallyport/control"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sandbox"
@@ -35,8 +37,9 @@ func newRunCommand(p process) *cobra.Command {
 		Use:   "run",
 		Short: "Run the gateway (launcher does it for you)",
 		Long: `Run the gateway in the foreground until SIGTERM. It is an ordinary process without
-any capability; started by root it becomes an ordinary user first. SIGHUP reads the
-policy again; a configuration with an error leaves the old one in force.`,
+any capability; started by root it becomes an ordinary user first. Where the kernel
+has Landlock it can open its own files only. SIGHUP reads the policy again; a
+configuration with an error leaves the old one in force.`,
 		Example: "  gateway run\n  gateway run --config ./config.yaml",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -47,20 +50,23 @@ policy again; a configuration with an error leaves the old one in force.`,
 				}
 				return becomeUser(u, p.environ())
 			}
-			if ok, err := settled(); err != nil {
+			before, err := confined(p)
+			if err != nil {
 				return err
-			} else if !ok {
-				return startAgain(p.environ())
 			}
+			g, err := newGateway(p, c, before)
+			if err != nil {
+				return err
+			}
+			if before == nil {
+				return g.confine()
+			}
+			defer g.lookout.Close()
 			if err := assertUnprivileged(); err != nil {
 				return err
 			}
 			// What ps shows: starting again by a link has made it "exe".
 			_ = os.WriteFile("/proc/self/comm", []byte("gateway"), 0)
-			g, err := newGateway(p, c)
-			if err != nil {
-				return err
-			}
 			return g.serve(c.Context())
 		},
 	}
@@ -76,8 +82,9 @@ type gateway struct {
 	paths      control.Paths
 	policy     atomic.Pointer[policy.Policy] // the one thing that SIGHUP changes
 	audit      *record
-	page       *web.Server // nil: not served
-	finders    finders
+	page       *web.Server    // nil: not served
+	lookout    *lookout       // nil: not confined yet
+	kernel     confine.Kernel // its Landlock
 	hub        *sandbox.Hub
 	hosts      *hosts
 	binary     string
@@ -86,13 +93,23 @@ type gateway struct {
 	log        *slog.Logger
 }
 
-func newGateway(p process, c *cobra.Command) (*gateway, error) {
+// newGateway reads the configuration and makes the folders; before is nil in a
+// process that is not confined yet.
+func newGateway(p process, c *cobra.Command, before *begun) (*gateway, error) {
 	paths, err := p.paths()
 	if err != nil {
 		return nil, err
 	}
 	g := &gateway{process: p, paths: paths, since: time.Now().UTC(), log: newLogger(p.stderr)}
 	g.configFile, _ = c.Flags().GetString("config")
+	if before != nil {
+		if g.kernel, err = confine.Ask(); err != nil {
+			return nil, err
+		}
+		if g.lookout, err = takeOverLookout(before.lookout, before.lookoutsPID, g.log); err != nil {
+			return nil, err
+		}
+	}
 	cfg, rules, err := g.readConfig()
 	if err != nil {
 		return nil, usage(err)
@@ -109,7 +126,11 @@ func newGateway(p process, c *cobra.Command) (*gateway, error) {
 }
 
 func (g *gateway) readConfig() (*config.Config, *policy.Policy, error) {
-	cfg, err := loadConfig(g.process, g.configFile)
+	var open func(string) (io.ReadCloser, error)
+	if g.lookout != nil {
+		open = g.lookout.openConfig
+	}
+	cfg, err := loadConfig(g.process, g.configFile, open)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -128,6 +149,9 @@ func (g *gateway) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer unlock()
+	if err := g.clearTemporary(); err != nil {
+		return err
+	}
 	g.hosts = newHosts(g.paths.Hosts(), g.log)
 	if err := clearPulls(g.paths.Pulls()); err != nil {
 		return err
@@ -167,7 +191,11 @@ func (g *gateway) serve(ctx context.Context) (err error) {
 		return err
 	}
 	api := &control.Server{Handlers: g.handlers(wallToken), Refused: g.controlRefused, Log: g.log}
-	g.log.Info("gateway started", "version", version(), "pid", os.Getpid(), "uid", os.Getuid())
+	g.log.Info("gateway started", "version", version(), "pid", os.Getpid(), "uid", os.Getuid(), "confined", g.confinement().String())
+	if g.kernel.ABI == 0 {
+		g.log.Warn("not confined by Landlock", "why", g.kernel.Why)
+	}
+	g.hosts.takeUp() // before a launcher can hand over keys
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return g.hosts.run(ctx) })
 	tasks.Go(func() error { return g.hub.Run(ctx, wallSocket) })

@@ -20,7 +20,7 @@ import (
 
 // serveSandbox serves the sockets of one plugged sandbox until ctx ends.
 func (g *gateway) serveSandbox(ctx context.Context, s sandbox.Plugged) error {
-	tries := &attempts{finder: g.finders.of(s.Sandbox, origin.Sandbox(s.Origin))}
+	tries := &attempts{finder: g.lookout.open(s.Sandbox, origin.Sandbox(s.Origin))}
 	defer tries.looking.Wait()
 	record := func(e audit.Event) error {
 		e.Subject = s.Subject()
@@ -105,7 +105,7 @@ func (g *gateway) status() control.Status {
 	return control.Status{
 		Version: version(), PID: os.Getpid(), Since: g.since, Binary: g.binary, Config: g.config.Path,
 		Audit: g.paths.Audit(), Log: g.paths.Log(), Wall: control.WallStatus{Up: up, IPv6: ipv6},
-		Sandboxes: g.hub.List(), Hosts: g.hosts.status(),
+		Sandboxes: g.hub.List(), Hosts: g.hosts.status(), Confinement: g.confinement(),
 	}
 }
 

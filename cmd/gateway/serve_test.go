@@ -239,6 +239,9 @@ func TestHostsAreKeptWithoutSecrets(t *testing.T) {
 	if err := h.run(ended); err != nil {
 		t.Fatal(err)
 	}
+	if len(h.byName["strix"].host.Keys[0].PEM) == 0 {
+		t.Error("what was handed over was undone by what is on disk")
+	}
 	if err := h.set(tunnel.Host{Name: "late", Addr: "127.0.0.1", Port: 1, User: "me"}); err == nil {
 		t.Error("a connection began after the end")
 	}

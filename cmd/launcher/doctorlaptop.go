@@ -192,7 +192,7 @@ func (d *doctor) checkGateway(ctx context.Context) finding {
 	case status.Config != d.config.Path && d.broken == nil && !d.caller.root:
 		return warned("gateway down --force: the next agent starts one with these rules, and agents that run wait for it", "runs (pid %d) with the rules of %s, not of %s", status.PID, orDefaults(status.Config), orDefaults(d.config.Path))
 	}
-	return fine("runs, pid %d, the version that is installed", status.PID)
+	return fine("runs, pid %d, the version that is installed; %s", status.PID, status.Confinement)
 }
 
 func (d *doctor) checkWall(ctx context.Context) finding {
