@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // childTask names what a copy of this test binary does instead of testing.
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 	case "readonly":
 		childReadOnly(os.Args[1])
 	default:
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	}
 }
 

@@ -27,6 +27,7 @@ func (s *Server) pull(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		told = true
+		writing(w)
 		if err := json.NewEncoder(w).Encode(e); err != nil {
 			return err
 		}

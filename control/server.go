@@ -34,8 +34,9 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 		return errors.New("control.Server: a required field is missing")
 	}
 	server := &http.Server{
-		Handler:           s.mux(),
-		ReadHeaderTimeout: 10 * time.Second,
+		Handler:           timed(s.mux()),
+		ReadHeaderTimeout: readTime,
+		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    64 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
@@ -49,7 +50,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 			server.Close()
 		}
 	})
-	err := server.Serve(&peerListener{l, s.Refused})
+	err := server.Serve(newBoundedListener(&peerListener{l, s.Refused}, s.Log))
 	if !stop() {
 		<-stopped
 	}
@@ -61,6 +62,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 
 func (s *Server) mux() *http.ServeMux {
 	h := s.Handlers
+	streams := make(streaming, maxStreams)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		status := h.Status()
@@ -80,10 +82,12 @@ func (s *Server) mux() *http.ServeMux {
 			return struct{}{}, h.SetAgent(r.PathValue("id"), name.Agent)
 		})(w, r)
 	})
-	mux.HandleFunc("GET /v1/sandboxes/{id}/watch", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /v1/sandboxes/{id}/watch", streams.handle(func(w http.ResponseWriter, r *http.Request) {
+		arrived(w)
 		out := json.NewEncoder(w)
 		err := h.Watch(r.Context(), r.PathValue("id"), func(state sandbox.State) error {
 			state.Token, state.Upstream.Token = "", ""
+			writing(w)
 			if err := out.Encode(state); err != nil {
 				return err
 			}
@@ -92,10 +96,10 @@ func (s *Server) mux() *http.ServeMux {
 		if err != nil && r.Context().Err() == nil {
 			s.Log.Warn("watch a sandbox", "err", err)
 		}
-	})
+	}))
 	mux.HandleFunc("PUT /v1/hosts", with(func(_ context.Context, host tunnel.Host) (any, error) { return struct{}{}, h.SetHost(host) }))
 	mux.HandleFunc("POST /v1/model-check", with(func(ctx context.Context, u sandbox.Upstream) (any, error) { return h.CheckModel(ctx, u), nil }))
-	mux.HandleFunc("POST /v1/pulls", s.pull)
+	mux.HandleFunc("POST /v1/pulls", streams.handle(s.pull))
 	mux.HandleFunc("POST /v1/page", func(w http.ResponseWriter, _ *http.Request) {
 		page, err := h.Page()
 		answer(w, page, err)
@@ -127,10 +131,12 @@ func decode(w http.ResponseWriter, r *http.Request, body any) error {
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("the request's body has something after its end")
 	}
+	arrived(w)
 	return nil
 }
 
 func answer(w http.ResponseWriter, body any, err error) {
+	writing(w)
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		w.WriteHeader(http.StatusBadRequest)

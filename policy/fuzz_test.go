@@ -3,6 +3,7 @@ package policy_test
 import (
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -83,14 +84,85 @@ func FuzzMatchEndpoint(f *testing.F) {
 	f.Add("/v1/messages?beta=true")
 	f.Add("/v1/%6dessages")
 	f.Add("//v1/messages")
+	f.Add("http://a.example/v1/messages")
+	f.Add("/v1/messages;x/..")
 	endpoints := []policy.Endpoint{{Method: "POST", Path: "/v1/messages"}}
 	f.Fuzz(func(t *testing.T, target string) {
 		u, err := url.ParseRequestURI(target)
 		if err != nil {
 			return
 		}
-		if _, ok := policy.MatchEndpoint(endpoints, "POST", u); ok && u.EscapedPath() != "/v1/messages" {
-			t.Fatalf("%q matched", target)
+		e, ok := policy.MatchEndpoint(endpoints, "POST", u)
+		if ok && (u.EscapedPath() != "/v1/messages" || e != endpoints[0]) {
+			t.Fatalf("%q matched %+v", target, e)
+		}
+		// What is sent is the line's path, whatever is before or behind it.
+		path, _, _ := strings.Cut(target, "?")
+		if ok != (u.EscapedPath() == "/v1/messages" && strings.HasSuffix(path, "/v1/messages") && u.User == nil) {
+			t.Errorf("%q matched: %v", target, ok)
+		}
+		if _, ok := policy.MatchEndpoint(endpoints, "post", u); ok {
+			t.Errorf("%q matched another method", target)
 		}
 	})
+}
+
+// Of any rules, those decide that a reader finds who knows nothing but what the
+// documentation says: a host's one spelling, its ports, and every name below.
+func FuzzDecide(f *testing.F) {
+	f.Add("a.example.com", "*.b.example", "x.b.example", uint16(443))
+	f.Add("a.example.com", "*.b.example", "b.example", uint16(443))
+	f.Add("*.a.example.com", "a.example.com", "A.Example.Com.", uint16(80))
+	f.Add("bücher.example", "*.xn--bcher-kva.example", "BÜCHER.example", uint16(443))
+	f.Add("a.example", "*.example.org", "a.example\x00.example.org", uint16(443))
+	f.Add("１２７.example", "*.example.org", "127.1.example.org", uint16(0))
+	f.Fuzz(func(t *testing.T, exact, below, host string, port uint16) {
+		rules := []policy.Rule{{Host: exact, Ports: []uint16{443}}, {Host: below, Ports: []uint16{443, 80}, Why: "second"}}
+		p, err := policy.New(rules)
+		if err != nil {
+			return
+		}
+		d := p.Decide(host, port)
+		name, err := policy.Canonical(host)
+		want := ""
+		for _, r := range rules {
+			base, star := strings.CutPrefix(r.Host, "*.")
+			rule, ruleErr := policy.Canonical(base)
+			if ruleErr != nil {
+				t.Fatalf("the rule %q was taken", r.Host)
+			}
+			fits := name == rule
+			if star {
+				fits = strings.HasSuffix(name, "."+rule)
+			}
+			nearer := want == "" || !star || star && strings.HasPrefix(want, "*.") && len(rule) > len(baseOf(t, want))
+			if err == nil && fits && slices.Contains(r.Ports, port) && nearer {
+				want = r.Host
+			}
+		}
+		if (d.Verdict == policy.Allow) != (want != "") || d.Verdict == policy.Allow && d.Rule != want && baseOf(t, d.Rule) != baseOf(t, want) {
+			t.Errorf("%q:%d with %q and %q: %+v, want %q", host, port, exact, below, d, want)
+		}
+		if d.Verdict == policy.Deny && d.Rule != "" {
+			t.Errorf("%q is denied by the rule %q", host, d.Rule)
+		}
+		// Another spelling of the same name is decided the same.
+		if err == nil && (p.Decide(name, port) != d || p.Decide(strings.ToUpper(name)+".", port) != d) {
+			t.Errorf("%q and %q are not decided the same", host, name)
+		}
+		for _, none := range []*policy.Policy{nil, {}} {
+			if none.Decide(host, port).Verdict != policy.Deny {
+				t.Errorf("no rules allow %q", host)
+			}
+		}
+	})
+}
+
+func baseOf(t *testing.T, rule string) string {
+	t.Helper()
+	name, err := policy.Canonical(strings.TrimPrefix(rule, "*."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
 }

@@ -67,6 +67,9 @@ func (m *model) readBody(w http.ResponseWriter, r *http.Request, q *request) *ap
 	}
 	raw, err := m.readAll(w, r)
 	q.event.BytesIn = int64(len(raw))
+	if err != nil {
+		limitRest(w, r) // or net/http would wait for it without an end
+	}
 	switch {
 	case errors.Is(err, errTooLarge):
 		return m.tooLarge()

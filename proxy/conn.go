@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sallyport/sallyport/audit"
 )
@@ -55,8 +56,12 @@ func (c *clientConn) Read(p []byte) (int, error) {
 
 // Write records an answer that is net/http's own before it leaves.
 func (c *clientConn) Write(p []byte) (int, error) {
-	if c.takePending() && !c.owner.rec.record(c.unserved(ownAnswer(p))) {
-		return 0, errAudit
+	if c.takePending() {
+		// It waits for the rest of a request that it refuses, without an end.
+		_ = c.SetReadDeadline(time.Now().Add(orDefault(c.owner.headWait, headTimeout)))
+		if !c.owner.rec.record(c.unserved(ownAnswer(p))) {
+			return 0, errAudit
+		}
 	}
 	return c.Conn.Write(p)
 }

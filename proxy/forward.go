@@ -80,6 +80,7 @@ type refusal struct {
 	status int
 	reason string // for the record
 	hint   string // one line for the client; empty: reason
+	last   bool   // nothing that comes after it on the connection is read
 }
 
 // ServeHTTP decides about one request.
@@ -107,8 +108,9 @@ func (s *forward) decide(conn *clientConn, r *http.Request) (*grant, *refusal) {
 	switch {
 	case head == nil:
 		return g, &refusal{status: 400, reason: "the request's head could not be followed"}
-	case err != nil:
-		return g, &refusal{status: 400, reason: "ambiguous HTTP request: " + err.Error()}
+	case err != nil: // what follows it may be another request, or part of this one (RFC 9112, 11.2)
+		g.event.Host, g.event.Path = r.Host, r.URL.Path
+		return g, &refusal{status: 400, reason: "ambiguous HTTP request: " + err.Error(), last: true}
 	}
 	if no := g.aim(r, host); no != nil {
 		return g, no
@@ -141,6 +143,9 @@ func (s *forward) refuse(w http.ResponseWriter, r *http.Request, g *grant, no *r
 		line = "sallyport: " + auditFailed
 	}
 	limitRest(w, r)
+	if no.last {
+		w.Header().Set("Connection", "close")
+	}
 	w.Header().Set("X-Sallyport-Reason", headerSafe(no.reason))
 	http.Error(w, line, no.status)
 }

@@ -94,3 +94,20 @@ func requestLine(b []byte) (method, target string) {
 	target, _, _ = strings.Cut(target, "?")
 	return bound(method, maxMethod), bound(target, maxPath)
 }
+
+// claimedHost returns the first Host of a request's head, as far as it got. Like
+// requestLine, it checks nothing.
+func claimedHost(b []byte) string {
+	for rest := b[:min(len(b), maxHead)]; len(rest) > 0; {
+		line, after, _ := bytes.Cut(rest, []byte("\n"))
+		rest = after
+		name, value, _ := strings.Cut(strings.TrimRight(string(line), "\r"), ":")
+		if strings.EqualFold(strings.TrimSpace(name), "host") {
+			return bound(strings.Trim(value, " \t"), maxName)
+		}
+		if name == "" {
+			break // the head's end
+		}
+	}
+	return ""
+}

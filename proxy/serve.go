@@ -135,6 +135,7 @@ func (c *clientConn) unserved(status int, reason string) audit.Event {
 	e.Status = status
 	c.mu.Lock()
 	e.Method, e.Path = requestLine(c.head)
+	e.Host = claimedHost(c.head)
 	e.BytesIn = int64(len(c.head))
 	c.mu.Unlock()
 	return e

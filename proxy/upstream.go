@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"time"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -104,6 +106,11 @@ func (m *model) rewrite(p *httputil.ProxyRequest) {
 type upstream struct{ http.RoundTripper }
 
 func (u upstream) RoundTrip(r *http.Request) (*http.Response, error) {
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil {
+		// ReverseProxy wants to see the answers of 1xx, which the client does not get.
+		// The Transport would read any number of them for it.
+		trace.Got1xxResponse = nil
+	}
 	resp, err := u.RoundTripper.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -161,7 +168,7 @@ func (m *model) failed(w http.ResponseWriter, r *http.Request, err error) {
 
 func (m *model) unreachable(err error) string {
 	return fmt.Sprintf("cannot get an answer from the model server at %s: %s. Is it running? `launcher status` shows it",
-		m.where(), bound(err.Error(), maxReason))
+		m.where(), shown(err))
 }
 
 // forward sends a checked request on and records it when its answer has passed.
@@ -217,5 +224,9 @@ func (m *model) interruption(err error) string {
 	if err == nil {
 		err = errors.New("it ended early")
 	}
-	return fmt.Sprintf("the answer of the model server at %s broke off: %s", m.where(), bound(err.Error(), maxReason))
+	return fmt.Sprintf("the answer of the model server at %s broke off: %s", m.where(), shown(err))
 }
+
+// shown is an error for the agent's eyes. It may hold what the server said, which
+// must not move anything on the terminal.
+func shown(err error) string { return bound(audit.Printable(err.Error()), maxReason) }

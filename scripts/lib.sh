@@ -73,3 +73,18 @@ base_image() {
 	scripts/base-image "$cache/base.tar"
 	docker import "$cache/base.tar" "$image" >/dev/null
 }
+
+# need_trees installs what makes the lab's hosts.
+need_trees() {
+	need mmdebstrap=mmdebstrap
+	[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || need no-debian-keys=debian-archive-keyring
+}
+
+# lab_exec sets exec_with: the arguments with which go test runs a lab's test as root.
+lab_exec() {
+	exec_with=()
+	if [ "$(id -u)" != 0 ]; then
+		# shellcheck disable=SC2034 # for whoever calls
+		exec_with=(-exec "sudo --preserve-env=CI,PATH,HOME,GOCACHE,GOMODCACHE,GOPROXY,NODE_EXTRA_CA_CERTS,SALLYPORT_LAB_CACHE")
+	fi
+}

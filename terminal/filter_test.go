@@ -198,28 +198,6 @@ func latin1(s string) string {
 	return b.String()
 }
 
-func FuzzFilter(f *testing.F) {
-	for _, tt := range filterTests {
-		f.Add([]byte(tt.in), uint8(3))
-	}
-	f.Fuzz(func(t *testing.T, in []byte, size uint8) {
-		whole := run(t, string(in))
-		checkSafe(t, string(in), whole)
-		var pieces []string
-		for rest := string(in); rest != ""; {
-			n := min(int(size)+1, len(rest))
-			pieces = append(pieces, rest[:n])
-			rest = rest[n:]
-		}
-		if got := run(t, pieces...); got != whole {
-			t.Errorf("in pieces of %d: %q, whole: %q", int(size)+1, got, whole)
-		}
-		if again := run(t, whole); again != whole {
-			t.Errorf("filtered again: %q, once: %q", again, whole)
-		}
-	})
-}
-
 func BenchmarkFilter(b *testing.B) {
 	in := []byte(strings.Repeat("\x1b[38;5;12mfunc\x1b[0m main() { // ❝déjà vu❞ plain text of a line\r\n", 64))
 	f := NewFilter(discard{})

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,9 @@ import (
 // fromFile starts a comment line in Host.KnownHosts: what follows is the text
 // of the file that the rest of the line names.
 const fromFile = "# sallyport: from "
+
+// errAuthority is of a host that shows the key of an authority of known_hosts.
+var errAuthority = errors.New("the key is that of a certificate authority, and no host's own")
 
 // hostKeys knows which keys one host may show.
 type hostKeys struct {
@@ -81,6 +85,9 @@ func (k *hostKeys) check(_ string, _ net.Addr, key ssh.PublicKey) error {
 	var first error
 	for _, name := range k.names {
 		err := check(name, &net.TCPAddr{IP: net.IPv4zero, Port: int(k.host.Port)}, key)
+		if err == nil && !k.own(name, key) {
+			err = errAuthority
+		}
 		if err == nil {
 			return nil
 		}
@@ -92,6 +99,17 @@ func (k *hostKeys) check(_ string, _ net.Addr, key ssh.PublicKey) error {
 		}
 	}
 	return k.explain(first, key)
+}
+
+// own says whether key is not only the key of an authority, which the library
+// takes from a host that shows it as its own.
+func (k *hostKeys) own(name string, key ssh.PublicKey) bool {
+	if _, certificate := key.(*ssh.Certificate); certificate {
+		return true
+	}
+	return slices.ContainsFunc(k.db.HostKeys(name), func(known knownhosts.PublicKey) bool {
+		return !known.Cert && bytes.Equal(known.Marshal(), key.Marshal())
+	})
 }
 
 // explain turns the library's error into one that says what to do.
@@ -184,7 +202,7 @@ func shellQuote(s string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:@%+,~", r)
 	}
-	if s != "" && strings.TrimFunc(s, plain) == "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+	if s != "" && s[0] != '~' && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"

@@ -63,7 +63,7 @@ func (m openBin) Run() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.M.Run()
+	return runWithoutLeak(m.M)
 }
 
 // asUserMain is a program that runs another one as the scripts' user, in the
