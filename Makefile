@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 GO ?= go
 
-.PHONY: all build images install test lint fuzz demo clean
+.PHONY: all build images install test lint fuzz demo verify clean
 
 all: build images
 
@@ -38,6 +38,10 @@ lint:
 # A few seconds for each fuzz target. FUZZTIME=1m make fuzz for more.
 fuzz:
 	scripts/fuzz
+
+# The battery of gateway verify in the lab, on both engines.
+verify:
+	scripts/verify
 
 # A scripted session, from nothing; ends with what was refused.
 demo:

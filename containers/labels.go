@@ -21,6 +21,7 @@ const (
 	RoleModel  = "model"  // a demo model, which ends with its launcher
 	RoleServer = "server" // a model server, which outlives the launcher
 	RolePull   = "pull"   // fetches a model's weights
+	RoleProbe  = "probe"  // of gateway verify, which removes it; a network too
 )
 
 // checkLabels refuses a container that Sweep could not tell from somebody
@@ -31,7 +32,7 @@ func checkLabels(name string, labels map[string]string) error {
 	case RoleWall:
 	case RoleServer, RolePull:
 		required = append(required, LabelModel)
-	case RoleHolder, RoleAgent, RoleModel:
+	case RoleHolder, RoleAgent, RoleModel, RoleProbe:
 		required = append(required, LabelLauncher)
 	default:
 		return fmt.Errorf("create container %s: label %s is %q: no role of ours", name, LabelRole, labels[LabelRole])

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// Sweep removes the agents, holders and demo models of one user whose launcher
+// Sweep removes the agents, probes, holders and demo models of one user whose launcher
 // is gone, and returns them; walls outlive their launcher and stay. alive gets
 // a LabelLauncher value and says whether that launcher still runs. Other
 // owners' containers are never touched, whatever alive says.
@@ -21,8 +21,8 @@ func (e *Engine) Sweep(ctx context.Context, owner int, alive func(launcher strin
 	}
 	var removed []Container
 	var failed []error
-	// An agent goes before the holder whose network it is in.
-	for _, role := range []string{RoleAgent, RoleHolder, RoleModel} {
+	// An agent or probe goes before the holder whose network it is in.
+	for _, role := range []string{RoleAgent, RoleProbe, RoleHolder, RoleModel} {
 		for _, c := range list {
 			if !sweepable(c, role, strconv.Itoa(owner)) || alive(c.Labels[LabelLauncher]) {
 				continue

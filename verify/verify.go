@@ -43,6 +43,17 @@ func (o Outcome) String() string {
 // MarshalText is String, for JSON.
 func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
+// UnmarshalText is the inverse; an unknown word is Unproven.
+func (o *Outcome) UnmarshalText(text []byte) error {
+	*o = Unproven
+	for _, known := range []Outcome{Blocked, StoppedInside, Reached} {
+		if known.String() == string(text) {
+			*o = known
+		}
+	}
+	return nil
+}
+
 // Closed says that nothing got out.
 func (o Outcome) Closed() bool { return o == Blocked || o == StoppedInside }
 

@@ -92,7 +92,7 @@ a sandbox reach its own model and nothing else, and records each refused attempt
 	})
 	root.PersistentFlags().String("config", "", "configuration `file` (default: config.yaml in the user's config folder)")
 	root.AddCommand(newRunCommand(p), newStatusCommand(p), newAuditCommand(p), newDownCommand(p), newCheckCommand(p),
-		newWallCommand(p), newHoldCommand(p), newLookoutCommand(), newProbeCommand(p), newProveCommand(p), newDemoModelCommand(p), newFetchWeightsCommand(p),
+		newWallCommand(p), newHoldCommand(p), newLookoutCommand(), newProbeCommand(p), newProveCommand(p), newVerifyCommand(p), newProbesCommand(p), newPeerCommand(p), newDemoModelCommand(p), newFetchWeightsCommand(p),
 		newModelRunCommand(p), newModelInsideCommand(), newModelStateCommand(p), newModelLogCommand(p))
 	return root
 }

@@ -139,7 +139,7 @@ doctor" tries it, "pull" downloads a model's weights, and "serve" starts its ser
 	flags.BoolVar(&o.unsafeMount, "unsafe-mount", false, "mount the current folder even where that is refused; it is recorded")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no summary")
 	root.AddCommand(newClaudeCommand(o), newShellCommand(o), newRunCommand(o), newModelsCommand(o), newPullCommand(o), newServeCommand(o),
-		newLogsCommand(o), newStatusCommand(o), newStopCommand(o), newBuildCommand(o), newInitCommand(o), newDoctorCommand(o))
+		newLogsCommand(o), newStatusCommand(o), newStopCommand(o), newBuildCommand(o), newInitCommand(o), newDoctorCommand(o), newVerifyCommand(o))
 	return root
 }
 

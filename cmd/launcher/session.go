@@ -184,6 +184,16 @@ func (s *session) tellRoot() {
 
 // prepare brings up what all sandboxes share, and the way to the model.
 func (s *session) prepare(ctx context.Context) error {
+	if err := s.prepareShared(ctx); err != nil {
+		return err
+	}
+	defer s.sites.closeAll() // the gateway has connections of its own
+	return s.reachModel(ctx)
+}
+
+// prepareShared removes what killed launchers left, and has the gateway and the wall
+// run.
+func (s *session) prepareShared(ctx context.Context) error {
 	swept, err := s.engine.Sweep(ctx, s.caller.uid, launcherAlive)
 	if err != nil {
 		return err
@@ -214,11 +224,7 @@ func (s *session) prepare(ctx context.Context) error {
 	if s.helper, err = s.engine.EnsureHelper(ctx, s.binary); err != nil {
 		return err
 	}
-	if err := s.startWall(ctx, s.isCurrent); err != nil {
-		return err
-	}
-	defer s.sites.closeAll() // the gateway has connections of its own
-	return s.reachModel(ctx)
+	return s.startWall(ctx, s.isCurrent)
 }
 
 // checkBinary says so if the gateway that runs is not the one that is installed.

@@ -16,6 +16,22 @@ const (
 	runtimeDir = "/run/user/1000"     // the user's XDG_RUNTIME_DIR
 )
 
+// rebinds are names that lead, on the laptop, where no name of the internet's should:
+// to the laptop, to whoever asks, into a private network, and to a cloud's metadata.
+var rebinds = []struct{ name, addr string }{
+	{"laptop.rebind.example", LaptopLAN}, {"loopback.rebind.example", "127.0.0.1"},
+	{"private.rebind.example", "10.213.0.1"}, {"metadata.rebind.example", "169.254.169.254"},
+}
+
+// Rebinds are those names, which a rule for *.rebind.example allows.
+func Rebinds() []string {
+	var names []string
+	for _, r := range rebinds {
+		names = append(names, r.name)
+	}
+	return names
+}
+
 // Laptop is the developer's machine: a Docker engine, and the user who types.
 type Laptop struct {
 	*Host
@@ -39,6 +55,9 @@ func newLaptop(h *Host, p *place, e Engine, lower, bin string) (*Laptop, error) 
 	h.user = user
 	files["/etc/resolv.conf"] = "nameserver " + DNS + "\n"
 	files["/etc/hosts"] = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 " + h.Name + "\n"
+	for _, r := range rebinds {
+		files["/etc/hosts"] += r.addr + " " + r.name + "\n"
+	}
 	files["/etc/hostname"] = h.Name + "\n"
 	if l.store, err = takeStore(string(e)); err != nil {
 		return nil, err

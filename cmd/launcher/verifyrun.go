@@ -1,0 +1,411 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/containers"
+	"github.com/sallyport/sallyport/sandbox"
+	"github.com/sallyport/sallyport/verify"
+	"github.com/sallyport/sallyport/verify/battery"
+	"github.com/sallyport/sallyport/verify/endpoint"
+	"github.com/sallyport/sallyport/verify/host"
+	"github.com/sallyport/sallyport/verify/probe"
+	"golang.org/x/sys/unix"
+)
+
+// verifyAgent is the name in events of what verify tries.
+const verifyAgent = "verify"
+
+// byHandTime is how long an interface that was put into a sandbox may be there.
+const byHandTime = 3 * time.Second
+
+// verification is one run of the battery. Two sandboxes are made: one for each user
+// to try to get out of, which is the other one's neighbour.
+type verification struct {
+	verifyOptions
+	*session  // the first sandbox
+	second    *session
+	probes    []probe.Probe
+	run       string // nonce
+	traps     *host.Traps
+	server    *endpoint.Server
+	peer      peer
+	page      string                       // address:port of the gateway's page; empty: none
+	addresses map[string]sandbox.Addresses // by sandbox
+	controls  map[probe.Setting]map[string]battery.Answer
+	known     []netip.Addr // of the control's containers, which do reach the peer
+}
+
+func (o *options) runVerify(ctx context.Context, opt verifyOptions, probes []probe.Probe) (err error) {
+	s, err := o.newSession(ctx, request{agent: "run", model: "demo"})
+	if err != nil {
+		return err
+	}
+	defer s.engine.Close()
+	var nonce [4]byte
+	rand.Read(nonce[:])
+	v := &verification{verifyOptions: opt, session: s, probes: probes, run: hex.EncodeToString(nonce[:]),
+		addresses: map[string]sandbox.Addresses{}, controls: map[probe.Setting]map[string]battery.Answer{}}
+	report, err := v.verify(ctx)
+	if err != nil {
+		return err
+	}
+	if err := o.printReport(report, opt.json); err != nil {
+		return err
+	}
+	if !report.OK() {
+		return &exitError{exitFailed, errors.New("something got out, was not recorded, or could not be shown; hint: do not run agents on this machine until it is understood; gateway status names the log, and SECURITY.md says how to report it")}
+	}
+	return nil
+}
+
+// verify does the steps in their order, and undoes at the end whatever was begun.
+func (v *verification) verify(ctx context.Context) (report battery.Report, err error) {
+	defer func() {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			err = errInterrupted
+		}
+		err = errors.Join(err, v.cleanUp(context.WithoutCancel(ctx)))
+	}()
+	if err := v.caller.makeHome(); err != nil {
+		return report, err
+	}
+	if err := v.engine.SweepNetworks(ctx, fmt.Sprint(v.caller.uid), launcherAlive); err != nil {
+		return report, err
+	}
+	if err := v.prepareShared(ctx); err != nil {
+		return report, err
+	}
+	for _, step := range []func(context.Context) error{v.findPage, v.makeProject, v.startServer, v.startTraps, v.startSandboxes, v.startPeer, v.runControls} {
+		if err := step(ctx); err != nil {
+			return report, err
+		}
+	}
+	report = battery.Report{Run: v.run, Engine: v.engineVersion(ctx), Kernel: kernelRelease(), Touched: []string{}}
+	for _, as := range v.as {
+		u, err := v.runAs(ctx, as)
+		if err != nil {
+			return report, err
+		}
+		report.Runs = append(report.Runs, u)
+		v.progress.done(as, "%s", u.Counts)
+	}
+	touched, err := v.touched(ctx)
+	report.Touched = append(report.Touched, touched...)
+	return report, err
+}
+
+// makeProject makes a project folder with a repository, as an agent has one.
+func (v *verification) makeProject(context.Context) error {
+	folder, err := os.MkdirTemp("", "sallyport-verify-")
+	if err != nil {
+		return fmt.Errorf("make a project: %w", err)
+	}
+	v.undo = append(v.undo, func(context.Context) error { return os.RemoveAll(folder) })
+	git := filepath.Join(folder, ".git")
+	for _, path := range []string{git, filepath.Join(git, "hooks"), filepath.Join(git, "objects"), filepath.Join(git, "refs")} {
+		err = errors.Join(err, os.Mkdir(path, 0o755))
+	}
+	err = errors.Join(err, os.WriteFile(filepath.Join(git, "HEAD"), []byte("ref: refs/heads/main\n"), 0o644))
+	if v.caller.root && err == nil {
+		err = filepath.WalkDir(folder, func(path string, _ os.DirEntry, err error) error {
+			return errors.Join(err, os.Lchown(path, v.caller.uid, v.caller.gid))
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("make a project: %w", err)
+	}
+	v.caller.folder = folder
+	return nil
+}
+
+// projectBinds are the project and what guards its repository.
+func (v *verification) projectBinds() ([]containers.Bind, error) {
+	git, err := containers.GitMounts(v.caller.folder)
+	return append([]containers.Bind{{Source: v.caller.folder, Target: v.caller.folder}}, git.Binds...), err
+}
+
+// startServer starts the model server that the sandboxes are given: it answers as a
+// model does, and misbehaves when a probe asks for it.
+func (v *verification) startServer(ctx context.Context) error {
+	folder := v.modelSocketFolder()
+	v.undo = append(v.undo, func(context.Context) error { return v.caller.removeFolder(folder) })
+	if err := v.caller.makeFolder(folder); err != nil {
+		return err
+	}
+	path := filepath.Join(folder, "model.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("listen as the model server: %w", err)
+	}
+	if v.caller.root {
+		if err := os.Lchown(path, v.caller.uid, v.caller.gid); err != nil {
+			return errors.Join(fmt.Errorf("hand the model's socket over: %w", err), l.Close())
+		}
+	}
+	v.server = endpoint.NewServer(v.run)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- v.server.Serve(serving, l) }()
+	v.undo = append(v.undo, func(context.Context) error { stop(); return <-ended })
+	v.model.Upstream.Address = path
+	check, err := v.client.CheckModel(ctx, v.model.Upstream)
+	if err == nil && !check.OK {
+		err = v.notReady(check)
+	}
+	return err
+}
+
+func (v *verification) startTraps(ctx context.Context) (err error) {
+	if v.traps, err = host.Open(ctx, v.run); err != nil {
+		return fmt.Errorf("listen on this host: %w", err)
+	}
+	v.undo = append(v.undo, func(context.Context) error { return v.traps.Close() })
+	return nil
+}
+
+// startSandboxes starts the two sandboxes, each without an agent.
+func (v *verification) startSandboxes(ctx context.Context) error {
+	second := *v.session
+	second.undo, second.token = nil, rand.Text()+rand.Text()
+	var id [6]byte
+	rand.Read(id[:])
+	second.id = hex.EncodeToString(id[:])
+	v.second = &second
+	v.undo = append(v.undo, v.second.cleanUp)
+	for _, s := range []*session{v.session, v.second} {
+		a, err := s.startSandbox(ctx)
+		if err != nil {
+			return err
+		}
+		v.addresses[s.id] = a
+	}
+	return nil
+}
+
+// sandboxOf returns the sandbox for a user, and its neighbour.
+func (v *verification) sandboxOf(as string) (own, other *session) {
+	if as == asAgent {
+		return v.session, v.second
+	}
+	return v.second, v.session
+}
+
+// target is what a user's run aims at.
+func (v *verification) target(as string) probe.Target {
+	own, other := v.sandboxOf(as)
+	a, b := v.addresses[own.id], v.addresses[other.id]
+	t := v.common(probe.Sandbox)
+	t.Root = as == asRoot
+	t.Own4, t.Gate4 = a.Sandbox4, a.Gate4
+	if own.ipv6 {
+		t.Own6, t.Gate6 = a.Sandbox6, a.Gate6
+	}
+	t.Resolver = netip.AddrPortFrom(a.Gate4, 53)
+	t.Proxy = netip.AddrPortFrom(a.Gate4, sandbox.ProxyPort)
+	t.Model = netip.AddrPortFrom(a.Gate4, sandbox.ModelPort)
+	t.Other4, t.OtherModel = b.Sandbox4, netip.AddrPortFrom(b.Gate4, sandbox.ModelPort)
+	t.Project, t.Home = v.caller.folder, homeInside
+	return t
+}
+
+// common is what is the same in all settings.
+func (v *verification) common(s probe.Setting) probe.Target {
+	t := probe.Target{Setting: s, Run: v.run, ModelName: v.model.Name, Rebinds: v.rebinding,
+		Public4: v.peer.addr, Public6: v.peer.addr6, Second: netip.AddrPortFrom(v.peer.addr, 443)}
+	if v.public4.IsValid() {
+		t.Public4 = v.public4
+	}
+	if v.public6.IsValid() {
+		t.Public6 = v.public6
+	}
+	v.traps.Describe(&t.Host)
+	p := v.caller.paths
+	t.Host.Sockets = []string{p.ControlSocket(), p.MetricsSocket(), p.WallFolder(), p.State, v.engine.Socket(), "/var/run/docker.sock", "/run/docker.sock"}
+	if v.page != "" {
+		t.Host.Listeners = append(t.Host.Listeners, v.page)
+	}
+	return t
+}
+
+// findPage asks where the gateway's page is; one that is not served is no way out.
+func (v *verification) findPage(ctx context.Context) error {
+	page, err := v.client.Page(ctx)
+	if err != nil {
+		v.progress.note("the page is not tried: %v", err)
+		return nil
+	}
+	u, err := url.Parse(page.URL)
+	if err != nil {
+		return fmt.Errorf("read the page's address: %w", err)
+	}
+	v.page = u.Host
+	return nil
+}
+
+// runAs runs the battery as one user and judges it.
+func (v *verification) runAs(ctx context.Context, as string) (u battery.UserRun, err error) {
+	s, _ := v.sandboxOf(as)
+	probes := v.probes
+	if as == asRoot { // who has capabilities does not pass the proof, and no agent has
+		probes = slices.DeleteFunc(slices.Clone(probes), func(p probe.Probe) bool { return p.Name == battery.StartProof })
+	}
+	request := battery.Request{Target: v.target(as), Probes: battery.Names(probes)}
+	var answers map[string]battery.Answer
+	if as == asAgent {
+		answers, err = v.runAgentProbes(ctx, request)
+	} else {
+		answers, err = v.runRootProbes(ctx, request)
+	}
+	if err != nil {
+		return u, fmt.Errorf("run the probes as %s: %w", as, err)
+	}
+	if battery.Has(v.probes, battery.ByHand) {
+		answers[battery.ByHand] = v.connectByHand(ctx, s)
+	}
+	// The sandbox's end completes its record.
+	if err := v.end(ctx, s, request.Target, answers); err != nil {
+		return u, err
+	}
+	events, err := v.events(ctx, s.id)
+	if err != nil {
+		return u, err
+	}
+	u = battery.UserRun{User: as, Sandbox: s.id, Results: battery.Judge(probes, battery.Evidence{Sandbox: answers, Controls: v.controls, Events: events})}
+	u.Counts = battery.Count(u.Results)
+	return u, nil
+}
+
+// end ends a sandbox, and shows that its model endpoint ended with it.
+func (v *verification) end(ctx context.Context, s *session, target probe.Target, answers map[string]battery.Answer) error {
+	if !battery.Has(v.probes, battery.Ended) {
+		return s.unregister(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, batteryTime)
+	defer cancel()
+	id, err := v.createProbe(ctx, containers.ProbeSpec{Name: "sallyport-verify-" + v.run + "-" + s.id, Cmd: []string{"probes"}, Network: "container:" + s.holder})
+	if err != nil {
+		return err
+	}
+	c, err := v.converse(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	request := battery.Request{Target: target, Probes: []string{battery.Ended}}
+	v.controls[probe.BeforeEnd], err = c.ask(request)
+	if err != nil {
+		return err
+	}
+	if err := s.unregister(ctx); err != nil {
+		return err
+	}
+	after, err := c.ask(request)
+	answers[battery.Ended] = after[battery.Ended]
+	return err
+}
+
+// connectByHand connects a sandbox's holder to a network with a peer in it, as `docker
+// network connect` does, and waits until it is out of it again.
+func (v *verification) connectByHand(ctx context.Context, s *session) battery.Answer {
+	began := time.Now()
+	answer := battery.Answer{Probe: battery.ByHand}
+	if err := v.engine.Connect(ctx, v.peer.network, s.holder); err != nil {
+		answer.Finding = probe.Finding{Outcome: verify.Unproven, Absent: true, Detail: "the engine refuses: " + err.Error()}
+		return answer
+	}
+	if v.controls[probe.Ordinary] == nil {
+		v.controls[probe.Ordinary] = map[string]battery.Answer{}
+	}
+	v.controls[probe.Ordinary][battery.ByHand] = battery.Answer{Finding: probe.Reached("the engine connects it")}
+	want := probe.Event{Layer: audit.LayerControl, Rule: "foreign-interface"}
+	answer.Finding = probe.Blocked("the interface was deleted", want)
+	ctx, cancel := context.WithTimeout(ctx, byHandTime)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond) // the record is a file: it is looked at again
+	defer tick.Stop()
+	for {
+		events, err := v.events(ctx, s.id)
+		if err == nil && slices.ContainsFunc(events, func(e audit.Event) bool { return e.Denied() && e.Layer == audit.LayerControl }) {
+			answer.Seconds = time.Since(began).Seconds()
+			return answer
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			answer.Finding = probe.Reached("%s after the engine connected it, nothing says that the interface is gone", byHandTime)
+			return answer
+		}
+	}
+}
+
+// events are what the record holds of a sandbox, without the proof.
+func (v *verification) events(ctx context.Context, id string) (events []audit.Event, err error) {
+	record, err := audit.OpenReader(v.caller.paths.Audit())
+	if err != nil {
+		return nil, fmt.Errorf("read the record: %w", err)
+	}
+	defer record.Close()
+	err = record.Events(ctx, audit.Filter{Sandbox: id, NotAgents: []string{proofAgent}}, audit.Page{}, func(e audit.Event) error {
+		events = append(events, e)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the record: %w", err)
+	}
+	return events, nil
+}
+
+// touched says what arrived where nothing of a sandbox may.
+func (v *verification) touched(ctx context.Context) ([]string, error) {
+	var all []string
+	for _, line := range v.traps.Touched() {
+		control := slices.ContainsFunc(slices.Collect(maps.Keys(v.controls)), func(s probe.Setting) bool { return strings.Contains(line, string(s)) })
+		if !control {
+			all = append(all, "this host: "+line)
+		}
+	}
+	for _, name := range v.server.Reached() {
+		all = append(all, "the model server: "+name)
+	}
+	strangers, err := v.peer.strangers(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range strangers {
+		all = append(all, "the peer: a packet of "+s)
+	}
+	return all, nil
+}
+
+func (v *verification) engineVersion(ctx context.Context) string {
+	info, err := v.engine.Check(ctx)
+	if err != nil {
+		return "unknown"
+	}
+	return info.Version
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+func (v *verification) probeLabels() map[string]string { return v.labels(containers.RoleProbe) }
