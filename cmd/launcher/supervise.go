@@ -17,7 +17,10 @@ import (
 
 const (
 	retryPause = 200 * time.Millisecond // between attempts to bring something back
-	maxNotes   = 8                      // that the user hears of; the same one once
+	// bringBackTries is how often the gateway is brought back before it is asked
+	// again how the sandbox is, which may have ended.
+	bringBackTries = 10
+	maxNotes       = 8 // that the user hears of; the same one once
 	// worthTelling is how often the wall fails to come back before the user
 	// hears of it: the engine may take a moment to see that the old one ended.
 	worthTelling = 3
@@ -70,8 +73,13 @@ func (s *session) keepGateway(ctx context.Context, lost chan<- string, wake chan
 		if ctx.Err() != nil {
 			return
 		}
-		if err := s.bringBackGateway(ctx); err != nil && ctx.Err() == nil {
+		for range bringBackTries { // it may run, and not have our keys yet
+			err := s.bringBackGateway(ctx)
+			if err == nil || ctx.Err() != nil {
+				break
+			}
 			tell("bring the gateway back: %v", err)
+			pause(ctx)
 		}
 		pause(ctx)
 	}

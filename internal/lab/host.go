@@ -88,10 +88,11 @@ func (h *Host) boot(t *tree) error {
 	})
 }
 
-// initScript is process 1. With SIGCHLD ignored the kernel itself buries what
-// daemons leave behind. It ends when its standard input does, which is when the
-// test process closes it or is gone, and the kernel then ends all the others.
-const initScript = `mount -t proc -o nosuid,nodev,noexec proc /proc && echo up && trap "" CHLD && exec cat`
+// initScript is process 1. With SIGCHLD ignored, which dash cannot do, the kernel
+// itself buries what daemons leave behind. It ends when its standard input does,
+// which is when the test process closes it or is gone, and the kernel then ends all
+// the others.
+const initScript = `mount -t proc -o nosuid,nodev,noexec proc /proc && echo up && exec perl -e '$SIG{CHLD} = "IGNORE"; 1 while <STDIN>'`
 
 func (h *Host) startInit() error {
 	in, leash, err := os.Pipe()
