@@ -55,7 +55,6 @@ var mutants = []mutant{
 	}, []string{"proxy"}},
 	{"a proxy that allows whatever has an address", []edit{
 		{"proxy/forward.go", "if d.Verdict != policy.Allow {", `if d.Verdict != policy.Allow && !strings.Contains(g.host, "198.18.") {`},
-		{"proxy/forward.go", "import (\n", "import (\n\t\"strings\"\n"},
 	}, []string{"proxy-ipv4", "proxy-octal-address"}},
 	{"DNS that resolves", []edit{
 		{"dnsblock/message.go", `o.refuse(dns.RcodeNameError, "names are not looked up")`, `if rr, err := dns.NewRR(question.Name + " 1 IN A 198.18.51.10"); err == nil {
@@ -77,9 +76,9 @@ var mutants = []mutant{
 	{"no seccomp profile", []edit{
 		{agentFile, `SecurityOpt:    []string{"no-new-privileges:true"},`, `SecurityOpt: []string{"no-new-privileges:true", "seccomp=unconfined"},`},
 	}, []string{"container"}},
-	{"a root file system that can be written", []edit{
-		{agentFile, `ReadonlyRootfs: true,`, ``},
-	}, []string{"container"}},
+	{"the machine's shared memory", []edit{
+		{agentFile, `IpcMode:        "private",`, `IpcMode: "host",`},
+	}, []string{"host"}},
 	{"git's own files left open", []edit{
 		{"containers/git.go", "		return g, g.addRepository(dotGit)\n", "		return g, nil\n"},
 	}, []string{"git-*"}},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -240,7 +241,7 @@ func (v *verification) runAgentProbes(ctx context.Context, request battery.Reque
 		return nil, err
 	}
 	spec.TTY = false
-	home := spec.Binds[len(mounts)].Source // the home of a project that ends with this run
+	home := filepath.Join(v.caller.paths.Homes(), homeName(v.caller.folder)) // of a project that ends with this run
 	v.undo = append(v.undo, func(context.Context) error { return v.caller.removeFolder(home) },
 		func(ctx context.Context) error { return v.engine.Remove(ctx, spec.Name) })
 	id, err := s.createAgent(ctx, spec)
