@@ -53,9 +53,9 @@ var mutants = []mutant{
 	{"a proxy that does not record", []edit{
 		{"proxy/forward.go", "if !s.rec.record(g.event) {", "if s.rec.broken() {"},
 	}, []string{"proxy"}},
-	{"a proxy that allows whatever has an address", []edit{
-		{"proxy/forward.go", "if d.Verdict != policy.Allow {", `if d.Verdict != policy.Allow && !strings.Contains(g.host, "198.18.") {`},
-	}, []string{"proxy-ipv4", "proxy-octal-address"}},
+	{"a proxy that allows every name", []edit{
+		{"proxy/forward.go", "if d.Verdict != policy.Allow {", "if d.Verdict != policy.Allow && g.host == \"\" {"},
+	}, []string{"proxy-name", "proxy-mixed-case"}},
 	{"DNS that resolves", []edit{
 		{"dnsblock/message.go", `o.refuse(dns.RcodeNameError, "names are not looked up")`, `if rr, err := dns.NewRR(question.Name + " 1 IN A 198.18.51.10"); err == nil {
 			o.answer.Answer = append(o.answer.Answer, rr)

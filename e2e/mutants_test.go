@@ -59,8 +59,9 @@ func TestMutants(t *testing.T) {
 		return
 	}
 	head := "# Builds that are broken on purpose, and the probes that find them\n\n" +
-		"Made by `go test -tags lab -run TestMutants ./e2e -args -mutants.all -mutants.write docs/mutants.md`;\n" +
-		"e2e/mutantlist_test.go has what is broken. CI runs each with some of its finders.\n\n| broken | found by |\n|---|---|\n"
+		"Made by `go test -tags lab -run TestMutants ./e2e -args -mutants.write docs/mutants.md`. What is broken is in\n" +
+		"`e2e/mutantlist_test.go`, with the probes that are run on each build; `-mutants.all` runs all of them.\n" +
+		"`start-proof` is what keeps an agent from starting: after it the agent's probes are not run.\n\n| broken | found by |\n|---|---|\n"
 	if err := os.WriteFile(filepath.Join("..", *writeTable), []byte(head+strings.Join(table, "\n")+"\n"), 0o644); err != nil {
 		t.Error(err)
 	}
