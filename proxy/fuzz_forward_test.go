@@ -92,7 +92,8 @@ func portText(port uint16) string {
 
 // serverTakes is what net/http's server looks at beyond ReadRequest.
 func serverTakes(r *http.Request) bool {
-	if r.ProtoMajor != 1 || len(r.Header["Host"]) > 1 || r.Host != "" && !httpguts.ValidHostHeader(r.Host) {
+	// A higher minor version is taken for 1.1 (RFC 9110, 2.5); what is sent on is written anew.
+	if r.ProtoMajor != 1 || r.ProtoMinor > 1 || len(r.Header["Host"]) > 1 || r.Host != "" && !httpguts.ValidHostHeader(r.Host) {
 		return false
 	}
 	for name, values := range r.Header {
