@@ -178,10 +178,16 @@ func (sh *shell) accounted(proto string, port uint16, made int64) {
 	sh.Helper()
 	var recorded, lost int64
 	var count int
+	byRule := map[string]int64{}
 	sum := func() {
 		recorded, lost, count = 0, 0, 0
+		clear(byRule)
 		for _, e := range sh.events(sh.id) {
 			if e.Proto == proto && e.Port == port {
+				byRule[string(e.Layer)+" "+e.Rule] += e.Count
+				if e.Rule == "stray" { // a late segment; what was made are connections
+					continue
+				}
 				recorded += e.Count
 				count++
 			} else if e.Lost > 0 && (e.Proto == proto || e.Proto == "") {
@@ -196,9 +202,9 @@ func (sh *shell) accounted(proto string, port uint16, made int64) {
 		return nil
 	})
 	if recorded+lost != made {
-		sh.Errorf("%s: %d recorded and %d lost are not the %d that were made", proto, recorded, lost, made)
+		sh.Errorf("%s: %d recorded and %d lost are not the %d that were made: %v", proto, recorded, lost, made, byRule)
 	}
-	sh.Logf("%s: %d made, %d recorded in %d events, %d lost", proto, made, recorded, count, lost)
+	sh.Logf("%s: %d made, %d recorded in %d events, %d lost: %v", proto, made, recorded, count, lost, byRule)
 }
 
 // event checks that the one attempt in a flood's midst is in the record.
