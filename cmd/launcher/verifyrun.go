@@ -6,25 +6,20 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/containers"
 	"github.com/sallyport/sallyport/sandbox"
-	"github.com/sallyport/sallyport/verify"
 	"github.com/sallyport/sallyport/verify/battery"
 	"github.com/sallyport/sallyport/verify/endpoint"
 	"github.com/sallyport/sallyport/verify/host"
 	"github.com/sallyport/sallyport/verify/probe"
-	"golang.org/x/sys/unix"
 )
 
 // verifyAgent is the name in events of what verify tries.
@@ -289,123 +284,3 @@ func (v *verification) runAs(ctx context.Context, as string) (u battery.UserRun,
 	u.Counts = battery.Count(u.Results)
 	return u, nil
 }
-
-// end ends a sandbox, and shows that its model endpoint ended with it.
-func (v *verification) end(ctx context.Context, s *session, target probe.Target, answers map[string]battery.Answer) error {
-	if !battery.Has(v.probes, battery.Ended) {
-		return s.unregister(ctx)
-	}
-	ctx, cancel := context.WithTimeout(ctx, batteryTime)
-	defer cancel()
-	id, err := v.createProbe(ctx, containers.ProbeSpec{Name: "sallyport-verify-" + v.run + "-" + s.id, Cmd: []string{"probes"}, Network: "container:" + s.holder})
-	if err != nil {
-		return err
-	}
-	c, err := v.converse(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	request := battery.Request{Target: target, Probes: []string{battery.Ended}}
-	v.controls[probe.BeforeEnd], err = c.ask(request)
-	if err != nil {
-		return err
-	}
-	if err := s.unregister(ctx); err != nil {
-		return err
-	}
-	after, err := c.ask(request)
-	answers[battery.Ended] = after[battery.Ended]
-	return err
-}
-
-// connectByHand connects a sandbox's holder to a network with a peer in it, as `docker
-// network connect` does, and waits until it is out of it again.
-func (v *verification) connectByHand(ctx context.Context, s *session) battery.Answer {
-	began := time.Now()
-	answer := battery.Answer{Probe: battery.ByHand}
-	if err := v.engine.Connect(ctx, v.peer.network, s.holder); err != nil {
-		answer.Finding = probe.Finding{Outcome: verify.Unproven, Absent: true, Detail: "the engine refuses: " + err.Error()}
-		return answer
-	}
-	if v.controls[probe.Ordinary] == nil {
-		v.controls[probe.Ordinary] = map[string]battery.Answer{}
-	}
-	v.controls[probe.Ordinary][battery.ByHand] = battery.Answer{Finding: probe.Reached("the engine connects it")}
-	want := probe.Event{Layer: audit.LayerControl, Rule: "foreign-interface"}
-	answer.Finding = probe.Blocked("the interface was deleted", want)
-	ctx, cancel := context.WithTimeout(ctx, byHandTime)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond) // the record is a file: it is looked at again
-	defer tick.Stop()
-	for {
-		events, err := v.events(ctx, s.id)
-		if err == nil && slices.ContainsFunc(events, func(e audit.Event) bool { return e.Denied() && e.Layer == audit.LayerControl }) {
-			answer.Seconds = time.Since(began).Seconds()
-			return answer
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			answer.Finding = probe.Reached("%s after the engine connected it, nothing says that the interface is gone", byHandTime)
-			return answer
-		}
-	}
-}
-
-// events are what the record holds of a sandbox, without the proof.
-func (v *verification) events(ctx context.Context, id string) (events []audit.Event, err error) {
-	record, err := audit.OpenReader(v.caller.paths.Audit())
-	if err != nil {
-		return nil, fmt.Errorf("read the record: %w", err)
-	}
-	defer record.Close()
-	err = record.Events(ctx, audit.Filter{Sandbox: id, NotAgents: []string{proofAgent}}, audit.Page{}, func(e audit.Event) error {
-		events = append(events, e)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the record: %w", err)
-	}
-	return events, nil
-}
-
-// touched says what arrived where nothing of a sandbox may.
-func (v *verification) touched(ctx context.Context) ([]string, error) {
-	var all []string
-	for _, line := range v.traps.Touched() {
-		control := slices.ContainsFunc(slices.Collect(maps.Keys(v.controls)), func(s probe.Setting) bool { return strings.Contains(line, string(s)) })
-		if !control {
-			all = append(all, "this host: "+line)
-		}
-	}
-	for _, name := range v.server.Reached() {
-		all = append(all, "the model server: "+name)
-	}
-	strangers, err := v.peer.strangers(ctx, v)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range strangers {
-		all = append(all, "the peer: a packet of "+s)
-	}
-	return all, nil
-}
-
-func (v *verification) engineVersion(ctx context.Context) string {
-	info, err := v.engine.Check(ctx)
-	if err != nil {
-		return "unknown"
-	}
-	return info.Version
-}
-
-func kernelRelease() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(u.Release[:])
-}
-
-func (v *verification) probeLabels() map[string]string { return v.labels(containers.RoleProbe) }
