@@ -33,10 +33,11 @@ type aggregate struct {
 // run calls each for every key's sums.
 func (a aggregate) run(ctx context.Context, tx *sql.Tx, each func(sums) error) error {
 	var open bool
-	if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM open)").Scan(&open); err != nil {
+	var form int64
+	if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM open), user_version FROM pragma_user_version").Scan(&open, &form); err != nil {
 		return err
 	}
-	query, args := a.sql(open)
+	query, args := a.sql(open, form)
 	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
@@ -57,12 +58,12 @@ func (a aggregate) run(ctx context.Context, tx *sql.Tx, each func(sums) error) e
 // inSum is what is summed up of each source, and of the sources' sums.
 const inSum = "SELECT k, sum(e) AS e, sum(c) AS c, sum(d) AS d, sum(l) AS l, sum(i) AS i, sum(o) AS o, min(f) AS f, max(z) AS z FROM ("
 
-// sql is the query; open: there are open rows.
-func (a aggregate) sql(open bool) (query string, args []any) {
-	sources := a.sources()
+// sql is the query; open: there are open rows; form: of the database.
+func (a aggregate) sql(open bool, form int64) (query string, args []any) {
+	sources := a.sources(form)
 	if open {
 		from, to := a.times()
-		sources = append(sources, source{"open", from, to})
+		sources = append(sources, source{table: "open", from: from, to: to})
 	}
 	var parts []string
 	for _, one := range sources {
@@ -99,11 +100,12 @@ func (a aggregate) times() (from, to int64) {
 // source is a table and the piece of time that is read of it.
 type source struct {
 	table    string
-	from, to int64 // see nanos; from included, to not; the greatest: no end
+	from, to int64  // see nanos; from included, to not; the greatest: no end
+	only     string // a term of SQL; empty: all that is in the table
 }
 
 // sources are what the stored events are read from.
-func (a aggregate) sources() []source {
+func (a aggregate) sources(form int64) []source {
 	from, to := a.times()
 	fromHour, toHour := from, to
 	if from > math.MinInt64 && from < math.MaxInt64-int64(hour) {
@@ -113,16 +115,20 @@ func (a aggregate) sources() []source {
 		toHour = hourOf(to)
 	}
 	if fromHour >= toHour || a.body || a.filter.where().body || a.grain%hour != 0 {
-		return []source{{"events", from, to}}
+		return []source{{table: "events", from: from, to: to}}
 	}
 	var all []source
 	if from < fromHour {
-		all = append(all, source{"events", from, fromHour})
+		all = append(all, source{table: "events", from: from, to: fromHour})
 	}
 	if toHour < to {
-		all = append(all, source{"events", toHour, to})
+		all = append(all, source{table: "events", from: toHour, to: to})
 	}
-	return append(all, source{"rollup", fromHour, toHour})
+	if only := notSummed(form); only != "" {
+		// By their numbers, which are few, and not by their times, which are many.
+		all = append(all, source{table: "events NOT INDEXED", from: fromHour, to: toHour, only: only})
+	}
+	return append(all, source{table: "rollup", from: fromHour, to: toHour})
 }
 
 // hourOf is t's hour, as the rollup has it.
@@ -142,6 +148,9 @@ func (s source) sql(a aggregate) (string, []any) {
 		key = "''"
 	}
 	w := a.filter.where()
+	if s.only != "" {
+		w.add(s.only)
+	}
 	if s.from != math.MinInt64 {
 		w.add(when+" >= ?", s.from)
 	}

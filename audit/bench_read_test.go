@@ -35,6 +35,7 @@ func million(b *testing.B) *filler {
 	if err := tx.Commit(); err != nil {
 		b.Fatal(err)
 	}
+	f.sumAll()
 	f.exec("PRAGMA wal_checkpoint(TRUNCATE)")
 	return f
 }

@@ -47,8 +47,18 @@ func ParseHead(s string) (Head, error) {
 // next returns the head after an event with this body:
 // SHA-256(hash ‖ its number, 8 bytes, big endian ‖ body).
 func (h Head) next(body []byte) Head {
-	buf := make([]byte, 0, len(h.Hash)+8+len(body))
-	buf = append(buf, h.Hash[:]...)
-	buf = binary.BigEndian.AppendUint64(buf, uint64(h.Seq+1))
-	return Head{Seq: h.Seq + 1, Hash: sha256.Sum256(append(buf, body...))}
+	return h.nextOf(append(h.prefix(make([]byte, 0, prefixSize+len(body))), body...))
+}
+
+// prefixSize is how many bytes of what is hashed stand before a body.
+const prefixSize = sha256.Size + 8
+
+// prefix appends what is hashed before the next event's body.
+func (h Head) prefix(b []byte) []byte {
+	return binary.BigEndian.AppendUint64(append(b, h.Hash[:]...), uint64(h.Seq+1))
+}
+
+// nextOf is next of what stands in buf after the prefix.
+func (h Head) nextOf(buf []byte) Head {
+	return Head{Seq: h.Seq + 1, Hash: sha256.Sum256(buf)}
 }

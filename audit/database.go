@@ -23,7 +23,9 @@ type database struct {
 	file uint64    // inode of the database
 	wal  uint64    // inode of its write-ahead log
 
-	begin, commit, insertEvent, insertRow, updateRow, removeRow, setHead *sql.Stmt
+	events inserts
+
+	begin, commit, insertRow, updateRow, removeRow, setHead *sql.Stmt
 }
 
 // openRow is a row of table open.
@@ -48,6 +50,8 @@ func (d *database) open(ctx context.Context, path string) (err error) {
 	fresh, err := checkVersion(ctx, d.conn)
 	if err == nil && fresh {
 		err = create(ctx, d.conn)
+	} else if err == nil {
+		err = upgrade(ctx, d.conn)
 	}
 	if err == nil {
 		err = d.prepare(ctx)
@@ -66,15 +70,13 @@ func (d *database) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return d.events.open(ctx, d.conn)
 }
 
 func (d *database) statements() map[**sql.Stmt]string {
 	return map[**sql.Stmt]string{
 		&d.begin:  "BEGIN IMMEDIATE",
 		&d.commit: "COMMIT",
-		&d.insertEvent: "INSERT INTO events(seq, id, body, hash, time, denied, layer, sandbox, agent, project, host, target, process, count, lost) " +
-			"VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		&d.insertRow: "INSERT INTO open(key, id, repeat_of, body, count, first, last, time, denied, layer, sandbox, agent, project, host, target, process, lost) " +
 			"VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		&d.updateRow: "UPDATE open SET body=?, count=?, first=?, last=?, time=?, host=?, target=? WHERE key=?",
@@ -93,7 +95,7 @@ func (d *database) close() error {
 	if d.pool == nil {
 		return nil
 	}
-	var err error
+	err := d.events.close()
 	for stmt := range d.statements() {
 		if *stmt != nil { // one that is left open would keep SQLite from closing its files
 			err = errors.Join(err, (*stmt).Close())
@@ -117,17 +119,9 @@ func (d *database) run(ctx context.Context, stmt *sql.Stmt) error {
 	return err
 }
 
-// putEvent adds e, whose JSON is body, at the chain's end.
-func (d *database) putEvent(ctx context.Context, at Head, e Event, body string) error {
-	c := columnsOf(e)
-	_, err := d.insertEvent.ExecContext(ctx, at.Seq, e.ID, body, at.Hash[:], c.time, c.denied, c.layer, c.sandbox, c.agent, c.project,
-		c.host, c.target, c.process, c.count, c.lost)
-	return err
-}
-
 // putRow writes w's repeats.
 func (d *database) putRow(ctx context.Context, w *window) error {
-	e := w.repeats
+	e := *w.repeats
 	line, err := Encode(e)
 	if err != nil {
 		return err

@@ -73,9 +73,9 @@ func (w *writer) countUnkept(batch []*request, err error) {
 	continued := w.s.opts.OnFailure == FailContinue
 	before := w.unkept.total()
 	for _, r := range batch {
-		for _, e := range r.entries {
+		for _, e := range r.events {
 			if continued || r.counted {
-				w.unkept.add(e.event, continued, err)
+				w.unkept.add(e, continued, err)
 			}
 		}
 	}

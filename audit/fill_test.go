@@ -15,6 +15,8 @@ type filler struct {
 	db   *sql.DB
 	head Head
 	ids  ids
+
+	summed int64
 }
 
 func newFiller(t testing.TB, path string) *filler {
@@ -56,6 +58,34 @@ func (f *filler) add(events ...Event) {
 	for _, e := range events {
 		f.insert(tx, e)
 	}
+	f.sum(tx, f.head.Seq-f.head.Seq%7) // so that some are not
+	if err := tx.Commit(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// sum sums up events by the hour, up to number to.
+func (f *filler) sum(tx *sql.Tx, to int64) {
+	f.t.Helper()
+	if to <= f.summed {
+		return
+	}
+	if _, err := tx.Exec(sumUp, f.summed, to); err != nil {
+		f.t.Fatal(err)
+	}
+	if _, err := tx.Exec("UPDATE summed SET seq = ?", to); err != nil {
+		f.t.Fatal(err)
+	}
+	f.summed = to
+}
+
+func (f *filler) sumAll() {
+	f.t.Helper()
+	tx, err := f.db.Begin()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.sum(tx, f.head.Seq)
 	if err := tx.Commit(); err != nil {
 		f.t.Fatal(err)
 	}

@@ -31,12 +31,15 @@ func joinable(e Event) bool {
 // port, how long and how much.
 func keyOf(e Event) joinKey {
 	host, port := e.Host, e.Port
-	if to, err := netip.ParseAddrPort(e.Dst); err == nil {
-		host, port = cmp.Or(host, to.Addr().String()), cmp.Or(port, to.Port())
+	if host == "" || port == 0 {
+		if to, err := netip.ParseAddrPort(e.Dst); err == nil {
+			host, port = cmp.Or(host, to.Addr().String()), cmp.Or(port, to.Port())
+		}
 	}
 	// Dst as well as the host, which may be the container's own claim: it must not
 	// hide an attempt among those at another address.
-	buf := appendTexts(make([]byte, 0, 1024), e.Sandbox, e.Agent, e.Model, e.Project, string(e.Layer), e.Proto,
+	var room [1024]byte // most often enough, and on the stack
+	buf := appendTexts(room[:0], e.Sandbox, e.Agent, e.Model, e.Project, string(e.Layer), e.Proto,
 		e.Dst, cmp.Or(host, e.Dst), e.SNI, e.Method, e.Path, e.Rule, e.Reason, e.Session)
 	buf = binary.BigEndian.AppendUint16(buf, port)
 	buf = binary.AppendVarint(buf, int64(e.Status))
@@ -65,21 +68,22 @@ type window struct {
 	first  string    // id of the event that began it
 	opened time.Time // with the monotonic clock
 
-	// The repeats; their ID is empty if there are none.
-	repeats Event
-	size    int  // of the repeats, about, in bytes
-	stored  bool // the database has a row of them
-	dirty   bool // they changed since it was written
-	changed bool // they changed since subscribers were told
-	ended   bool // they are part of the chain
+	repeats *Event // nil: there are none
+	size    int    // of the repeats, about, in bytes
+	stored  bool   // the database has a row of them
+	dirty   bool   // they changed since it was written
+	changed bool   // they changed since subscribers were told
+	ended   bool   // they are part of the chain
 }
 
 // add counts e among the repeats. id is theirs if e is the first of them.
 func (w *window) add(e Event, id string) {
 	w.dirty, w.changed = true, true
-	r := &w.repeats
-	if r.ID == "" {
+	r := w.repeats
+	if r == nil {
+		r = new(Event) // not &e: that would cost each repeat an allocation
 		*r = e
+		w.repeats = r
 		r.ID, r.RepeatOf, r.First, r.Last = id, w.first, e.Time, e.Time
 		w.size = sizeOf(e)
 		return

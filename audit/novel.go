@@ -53,8 +53,18 @@ type first struct {
 func firsts(ctx context.Context, tx *sql.Tx, f Filter) ([]first, error) {
 	w := Filter{Project: f.Project, Agents: f.Agents, NotAgents: f.NotAgents}.where()
 	w.add("sandbox <> 'unknown'")
+	of, err := form(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	tried, args := "SELECT project, sandbox, target, first, last FROM rollup"+w.sql(), w.args
+	if only := notSummed(of); only != "" {
+		w.add(only)
+		tried += " UNION ALL SELECT project, sandbox, target, time AS first, time AS last FROM events NOT INDEXED" + w.sql()
+		args = append(args, w.args...)
+	}
 	rows, err := tx.QueryContext(ctx, `WITH
-		tried AS MATERIALIZED (SELECT project, sandbox, target, min(first) AS first, max(last) AS last FROM rollup`+w.sql()+` GROUP BY project, sandbox, target),
+		tried AS MATERIALIZED (SELECT project, sandbox, target, min(first) AS first, max(last) AS last FROM (`+tried+`) GROUP BY project, sandbox, target),
 		session AS (SELECT project, sandbox, min(first) AS began FROM tried GROUP BY project, sandbox),
 		latest AS MATERIALIZED (SELECT project, sandbox, max(began) AS began FROM session GROUP BY project)
 		SELECT tried.project, latest.sandbox, tried.target,
@@ -62,7 +72,7 @@ func firsts(ctx context.Context, tx *sql.Tx, f Filter) ([]first, error) {
 			max(CASE WHEN tried.sandbox = latest.sandbox THEN tried.last END)
 		FROM tried JOIN latest USING (project) GROUP BY tried.project, tried.target
 		HAVING first IS NOT NULL AND min(CASE WHEN tried.sandbox <> latest.sandbox AND tried.first < latest.began THEN 1 END) IS NULL
-		ORDER BY first, tried.target LIMIT ?`, append(w.args, maxNovel)...)
+		ORDER BY first, tried.target LIMIT ?`, append(args, maxNovel)...)
 	if err != nil {
 		return nil, err
 	}

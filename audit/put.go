@@ -16,12 +16,15 @@ func (w *writer) fill(ctx context.Context, batch []*request, closing bool) error
 	}
 	for _, r := range batch {
 		for i := range r.entries {
-			if err := w.put(ctx, &r.entries[i], now); err != nil {
+			if err := w.put(ctx, &r.events[i], &r.entries[i], now); err != nil {
 				return err
 			}
 		}
 	}
 	if err := w.endWindows(ctx, now, closing); err != nil {
+		return err
+	}
+	if err := w.db.events.flush(ctx); err != nil {
 		return err
 	}
 	for _, d := range w.dirty {
@@ -31,6 +34,9 @@ func (w *writer) fill(ctx context.Context, batch []*request, closing bool) error
 		if err := w.db.putRow(ctx, d); err != nil {
 			return err
 		}
+	}
+	if err := w.sumStep(ctx); err != nil {
+		return err
 	}
 	if err := w.pruneStep(ctx); err != nil {
 		return err
@@ -65,25 +71,26 @@ func (w *writer) putFirst(ctx context.Context) error {
 }
 
 // put stores one event, or counts it among the repeats of an earlier one.
-func (w *writer) put(ctx context.Context, e *entry, now time.Time) error {
-	e.in = nil // it may be the second try
-	if e.join {
-		if win := w.windows.find(e.key); win != nil {
+func (w *writer) put(ctx context.Context, e *Event, to *entry, now time.Time) error {
+	to.in = nil // it may be the second try
+	if to.join {
+		if win := w.windows.find(to.key); win != nil {
+			to.in = win
 			return w.join(e, win)
 		}
 	}
-	if err := w.chainNew(ctx, &e.event); err != nil {
+	if err := w.chainNew(ctx, e); err != nil {
 		return err
 	}
-	if e.join {
-		w.windows.begin(e.key, e.event.ID, now)
+	if to.join {
+		w.windows.begin(to.key, e.ID, now)
 	}
 	return nil
 }
 
-func (w *writer) join(e *entry, win *window) error {
+func (w *writer) join(e *Event, win *window) error {
 	var id string
-	if win.repeats.ID == "" {
+	if win.repeats == nil {
 		var err error
 		if id, err = w.ids.next(w.s.opts.Now()); err != nil {
 			return err
@@ -92,9 +99,8 @@ func (w *writer) join(e *entry, win *window) error {
 	if !win.dirty {
 		w.dirty = append(w.dirty, win)
 	}
-	w.windows.add(win, e.event, id)
-	w.joined = sum(w.joined, e.event.Count)
-	e.in = win
+	w.windows.add(win, *e, id)
+	w.joined = sum(w.joined, e.Count)
 	return nil
 }
 
@@ -109,13 +115,13 @@ func (w *writer) chainNew(ctx context.Context, e *Event) error {
 }
 
 func (w *writer) chain(ctx context.Context, e Event) error {
-	line, err := Encode(e)
+	hashed, err := appendBody(w.head.prefix(w.hashed[:0]), &e)
 	if err != nil {
 		return err
 	}
-	body := line[:len(line)-1]
-	head := w.head.next(body)
-	if err := w.db.putEvent(ctx, head, e, string(body)); err != nil {
+	w.hashed = hashed
+	head := w.head.nextOf(hashed)
+	if err := w.db.events.add(ctx, head, &e, string(hashed[prefixSize:])); err != nil {
 		return err
 	}
 	w.head = head
@@ -135,10 +141,10 @@ func (w *writer) endWindows(ctx context.Context, now time.Time, all bool) error 
 			return nil
 		}
 		win.ended, win.dirty = true, false
-		if win.repeats.ID == "" {
+		if win.repeats == nil {
 			continue
 		}
-		if err := w.chain(ctx, win.repeats); err != nil {
+		if err := w.chain(ctx, *win.repeats); err != nil {
 			return err
 		}
 		if win.stored {

@@ -85,6 +85,15 @@ func (w *writer) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.db.conn.QueryRowContext(ctx, "SELECT seq FROM summed").Scan(&w.summed); err != nil {
+		return err
+	}
+	if w.summed > last.Seq { // the record was cut; what comes now has those numbers again
+		w.summed = last.Seq
+		if err := w.db.exec(ctx, "UPDATE summed SET seq = ?", w.summed); err != nil {
+			return err
+		}
+	}
 	w.head, w.left, w.windows, w.loaded = last, left, windows{}, true
 	if w.loadedAt < 0 {
 		w.loadedAt = last.Seq

@@ -9,17 +9,17 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// entry is one event on its way into the store.
+// entry is where one event goes on its way into the store.
 type entry struct {
-	event Event
-	key   joinKey // if join
-	join  bool
-	in    *window // where it was counted; nil: it is an event of its own
+	key  joinKey // if join
+	join bool
+	in   *window // where it was counted; nil: it is an event of its own
 }
 
 // request is what one call of Append or AppendAll waits for.
 type request struct {
-	entries []entry
+	events  []Event   // as they are stored, once done is closed
+	entries []entry   // one for each event
 	counted bool      // when they are not kept: by us
 	asked   time.Time // with the monotonic clock
 	err     error     // set before done is closed
@@ -56,13 +56,13 @@ func complete(e Event, now time.Time) (Event, error) {
 
 // settle sets each event to what was stored of it; without an id if it was not.
 func (r *request) settle(stored bool) {
-	for i := range r.entries {
-		switch e := &r.entries[i]; {
+	for i := range r.events {
+		switch in := r.entries[i].in; {
 		case !stored:
-			e.event.ID = ""
-		case e.in != nil:
-			e.event = e.in.repeats
-			e.event.Open = !e.in.ended
+			r.events[i].ID = ""
+		case in != nil:
+			r.events[i] = *in.repeats
+			r.events[i].Open = !in.ended
 		}
 	}
 }

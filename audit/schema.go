@@ -15,7 +15,9 @@ import (
 // What marks a database as ours, and the form of its tables.
 const (
 	applicationID = 0x53414c59 // "SALY"
-	schemaVersion = 1
+	schemaVersion = 2
+	// oldestForm can still be read, and is made schemaVersion's by a writer.
+	oldestForm = 1
 )
 
 // schema is the database's. Column hash of an event is the chain's at it: see
@@ -109,7 +111,7 @@ func checkVersion(ctx context.Context, q queryer) (fresh bool, err error) {
 		return false, errors.New("it is another program's database\nhint: move it away")
 	case version > schemaVersion:
 		return false, fmt.Errorf("it was written by a newer version (form %d; this one knows up to %d)\nhint: use that version, or move the file away", version, schemaVersion)
-	case version != schemaVersion:
+	case version < oldestForm:
 		return false, fmt.Errorf("its form %d is unknown\nhint: move it away", version)
 	}
 	return false, nil
@@ -117,12 +119,28 @@ func checkVersion(ctx context.Context, q queryer) (fresh bool, err error) {
 
 // create makes the tables, all or none.
 func create(ctx context.Context, c *sql.Conn) error {
+	return apply(ctx, c, schema+rollupSchema+fmt.Sprintf("PRAGMA application_id=%d;", applicationID))
+}
+
+// upgrade gives the database the newest form, or leaves it as it is.
+func upgrade(ctx context.Context, c *sql.Conn) error {
+	of, err := form(ctx, c)
+	if err != nil || of == schemaVersion {
+		return err
+	}
+	if err := apply(ctx, c, rollupUpgrade); err != nil {
+		return fmt.Errorf("upgrade from form %d to %d: %w", of, schemaVersion, err)
+	}
+	return nil
+}
+
+// apply makes a change after which the database has the newest form.
+func apply(ctx context.Context, c *sql.Conn, change string) error {
 	tx, err := c.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	marks := fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d;", applicationID, schemaVersion)
-	if _, err := tx.ExecContext(ctx, schema+rollupSchema+marks); err != nil {
+	if _, err := tx.ExecContext(ctx, change+fmt.Sprintf("PRAGMA user_version=%d;", schemaVersion)); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
 	return tx.Commit()

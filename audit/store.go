@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -121,11 +122,17 @@ func (s *Store) start() error {
 // (Health.Refused) and told of by an event once one can be stored. With
 // FailContinue there is no such error: what was not kept has no id.
 func (s *Store) Append(e Event) (Event, error) {
-	all, err := s.append([]Event{e}, true)
-	if err != nil {
+	var one struct { // one allocation
+		request
+		event [1]Event
+		entry [1]entry
+	}
+	one.event[0] = e
+	one.events, one.entries, one.counted = one.event[:], one.entry[:], true
+	if err := s.append(&one.request); err != nil {
 		return e, err
 	}
-	return all[0], nil
+	return one.event[0], nil
 }
 
 // AppendAll is as Append of each, but all are stored or none, and after an error
@@ -134,17 +141,22 @@ func (s *Store) AppendAll(es []Event) ([]Event, error) {
 	if len(es) == 0 {
 		return nil, nil
 	}
-	return s.append(es, false)
+	r := &request{events: slices.Clone(es), entries: make([]entry, len(es))}
+	if err := s.append(r); err != nil {
+		return nil, err
+	}
+	return r.events, nil
 }
 
-func (s *Store) append(es []Event, counted bool) ([]Event, error) {
-	r := &request{entries: make([]entry, len(es)), counted: counted, asked: time.Now(), done: make(chan struct{})}
-	for i, e := range es {
-		e, err := complete(e, s.opts.Now())
+// append completes the events of r and has them stored.
+func (s *Store) append(r *request) error {
+	r.asked, r.done = time.Now(), make(chan struct{})
+	for i := range r.events {
+		e, err := complete(r.events[i], s.opts.Now())
 		if err != nil {
-			return nil, fmt.Errorf("append to audit store: %w", err)
+			return fmt.Errorf("append to audit store: %w", err)
 		}
-		r.entries[i] = entry{event: e, join: joinable(e)}
+		r.events[i], r.entries[i].join = e, joinable(e)
 		if r.entries[i].join {
 			r.entries[i].key = keyOf(e)
 		}
@@ -152,7 +164,7 @@ func (s *Store) append(es []Event, counted bool) ([]Event, error) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return nil, fmt.Errorf("append to audit store %s: %w", s.path, os.ErrClosed)
+		return fmt.Errorf("append to audit store %s: %w", s.path, os.ErrClosed)
 	}
 	s.queue = append(s.queue, r)
 	s.mu.Unlock()
@@ -162,13 +174,9 @@ func (s *Store) append(es []Event, counted bool) ([]Event, error) {
 	}
 	<-r.done
 	if r.err != nil {
-		return nil, fmt.Errorf("append to audit store %s: %w", s.path, r.err)
+		return fmt.Errorf("append to audit store %s: %w", s.path, r.err)
 	}
-	stored := make([]Event, len(es))
-	for i := range stored {
-		stored[i] = r.entries[i].event
-	}
-	return stored, nil
+	return nil
 }
 
 // take returns what waits to be stored.

@@ -92,7 +92,7 @@ func (w *writer) tell(now time.Time) {
 	for _, win := range w.windows.order {
 		if win.changed && win.stored {
 			win.changed = false
-			e := win.repeats
+			e := *win.repeats
 			e.Open = true
 			changed = append(changed, e)
 		}

@@ -16,6 +16,7 @@ type writer struct {
 	loaded   bool  // what follows is as in the database
 	loadedAt int64 // number of the last event when this file was first loaded; -1: it was not
 	head     Head
+	summed   int64     // number of the last event that is among the hourly sums
 	left     []openRow // repeats that an earlier process, or a failure, left open
 	windows  windows
 
@@ -23,6 +24,7 @@ type writer struct {
 	unkept    unkept    // what could not be stored, to be told
 	chained   []Event   // by the transaction, or by the last one
 	joined    int64     // by the transaction
+	hashed    []byte    // of the last event, to use again
 	dirty     []*window // with rows to be written
 	prune     pruning
 	failing   bool      // the last transaction failed
@@ -67,7 +69,10 @@ func (w *writer) next(now time.Time) time.Duration {
 		at = earlier(at, w.told.Add(tellEvery))
 	}
 	if w.failing {
-		at = earlier(at, now.Add(retryAfter))
+		return max(earlier(at, now.Add(retryAfter)).Sub(now), 0)
+	}
+	if w.unsummed() {
+		at = now
 	}
 	return max(at.Sub(now), 0)
 }
@@ -102,6 +107,7 @@ func (w *writer) transact(batch []*request, closing bool) error {
 	if len(batch) == 0 && !w.due(closing) {
 		return nil
 	}
+	w.db.events.begin()
 	err := w.db.run(ctx, w.db.begin)
 	if err != nil {
 		return w.failed(err)
@@ -135,7 +141,7 @@ func (w *writer) due(closing bool) bool {
 	now := time.Now()
 	expired := len(w.windows.order) > 0 && now.Sub(w.windows.order[0].opened) >= joinWindow
 	return expired || closing && len(w.windows.order) > 0 ||
-		len(w.left) > 0 || len(w.notes) > 0 || w.failing || w.prune.due(now)
+		len(w.left) > 0 || len(w.notes) > 0 || w.failing || w.unsummed() || w.prune.due(now)
 }
 
 // committed tells everybody of what the transaction stored.

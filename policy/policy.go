@@ -44,16 +44,8 @@ type Decision struct {
 // Policy is a compiled, immutable set of rules. The zero Policy denies all, and
 // so does a nil one.
 type Policy struct {
-	allow map[target]Decision
-}
-
-// target is what a rule allows: one port of one name, or of every name below it.
-// One map of them makes a decision cost one look-up per label, however many
-// rules there are.
-type target struct {
-	name  string
-	port  uint16
-	below bool
+	names, below names
+	decisions    []Decision // one for each rule
 }
 
 // reasonDefault is the reason of the default decision.
@@ -62,7 +54,7 @@ const reasonDefault = "not on the allow list"
 // New compiles rules. It reports every bad rule at once (errors.Join), each as a
 // *RuleError. Of several rules for the same host and port the first one counts.
 func New(rules []Rule) (*Policy, error) {
-	p := &Policy{allow: make(map[target]Decision, len(rules))}
+	p := &Policy{decisions: make([]Decision, len(rules))}
 	var errs []error
 	for i, r := range rules {
 		name, below, err := compile(r)
@@ -74,11 +66,11 @@ func New(rules []Rule) (*Policy, error) {
 		if d.Reason == "" {
 			d.Reason = "allowed by the rule for " + r.Host
 		}
-		for _, port := range r.Ports {
-			t := target{name: name, port: port, below: below}
-			if _, dup := p.allow[t]; !dup {
-				p.allow[t] = d
-			}
+		p.decisions[i] = d
+		if below {
+			p.below.add(name, r.Ports, i)
+		} else {
+			p.names.add(name, r.Ports, i)
 		}
 	}
 	if len(errs) > 0 {
@@ -99,16 +91,18 @@ func (p *Policy) Decide(host string, port uint16) Decision {
 	if p == nil {
 		return Decision{Reason: reasonDefault}
 	}
-	if d, ok := p.allow[target{name: name, port: port}]; ok {
-		return d
+	depth := labels(name)
+	if rule, ok := p.names.find(name, depth, port); ok {
+		return p.decisions[rule]
 	}
 	for above := name; ; {
 		_, rest, ok := strings.Cut(above, ".")
 		if !ok {
 			return Decision{Reason: reasonDefault}
 		}
-		if d, ok := p.allow[target{name: rest, port: port, below: true}]; ok {
-			return d
+		depth--
+		if rule, ok := p.below.find(rest, depth, port); ok {
+			return p.decisions[rule]
 		}
 		above = rest
 	}

@@ -240,11 +240,7 @@ func TestDecideAllocatesNothing(t *testing.T) {
 
 func BenchmarkDecide(b *testing.B) {
 	for _, n := range []int{10, 1000, 100_000} {
-		rules := make([]policy.Rule, n)
-		for i := range rules {
-			rules[i] = policy.Rule{Host: fmt.Sprintf("*.host%d.example.org", i), Ports: []uint16{80, 443}}
-		}
-		p := mustNew(b, rules...)
+		p := mustNew(b, benchRules(n)...)
 		allowed := fmt.Sprintf("a.b.host%d.example.org", n/2)
 		for _, c := range []struct{ name, host string }{{"allowed", allowed}, {"denied", "a.b.other.example.net"}} {
 			b.Run(fmt.Sprintf("rules=%d/%s", n, c.name), func(b *testing.B) {
