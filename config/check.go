@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -14,8 +13,8 @@ import (
 )
 
 var (
-	release   = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`)
-	network   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+	release   = lazily(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`)
+	network   = lazily(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 	uniqueSix = netip.MustParsePrefix("fd00::/8")
 )
 
@@ -91,7 +90,7 @@ func (r *report) record(a Audit) {
 func (r *report) agent(a Agent) {
 	r.oneOf("agent.permission_mode", a.PermissionMode, "bypassPermissions", "acceptEdits", "default", "plan")
 	r.oneOf("agent.terminal", string(a.Terminal), string(TerminalFiltered), string(TerminalRaw))
-	if a.ClaudeVersion != "" && !release.MatchString(a.ClaudeVersion) {
+	if a.ClaudeVersion != "" && !release().MatchString(a.ClaudeVersion) {
 		r.add("agent.claude_version", "not a release", "write three numbers, as in 2.1.331")
 	}
 	if a.Memory < 512e6 {
@@ -100,7 +99,7 @@ func (r *report) agent(a Agent) {
 	if a.Pids < 64 || a.Pids > 1<<22 {
 		r.add("agent.pids", "not from 64 to 4194304", "")
 	}
-	if a.BuildNetwork != "" && !network.MatchString(a.BuildNetwork) {
+	if a.BuildNetwork != "" && !network().MatchString(a.BuildNetwork) {
 		r.add("agent.build_network", "not the name of a Docker network", `write for example "host"`)
 	}
 }

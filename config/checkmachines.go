@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -13,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-var hostName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var hostName = lazily(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // IsDestination reports whether s may be an SSH destination. It is loose: package
 // tunnel knows the rest. (A regular expression of \pC takes 80 ms to compile.)
@@ -26,7 +25,7 @@ func (r *report) hosts(hosts []Host) {
 	first := map[string]int{}
 	for i := range hosts {
 		h, at := &hosts[i], fmt.Sprintf("hosts[%d]", i)
-		if !hostName.MatchString(h.Name) {
+		if !hostName().MatchString(h.Name) {
 			r.add(at+".name", "not a name", "write letters, digits, dots, hyphens and underscores")
 		} else if strings.EqualFold(h.Name, "local") {
 			r.add(at+".name", "stands for this machine", "choose another name; this machine's settings are under local")
@@ -75,7 +74,7 @@ func (r *report) pathThere(key, value string) {
 	case value == "":
 	case !path.IsAbs(p):
 		r.add(key, "not an absolute path", "start it with / or ~/")
-	case path.Clean(p) != strings.TrimSuffix(p, "/") || p == "/":
+	case path.Clean(p) != strings.TrimSuffix(p, "/") || path.Clean(p) == "/":
 		r.add(key, "not the plain path of a folder", "write it without . and .. and //")
 	case hasControls(p) || strings.Contains(p, ":"): // a colon ends a path where an engine mounts it
 		r.add(key, "a path with a colon or control characters", "choose another folder")

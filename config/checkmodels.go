@@ -3,17 +3,16 @@ package config
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
 
 var (
-	modelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$`)
-	revision  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
+	modelName = lazily(`^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$`)
+	revision  = lazily(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
 	// imageName is loose: the engine knows the rest.
-	imageName = regexp.MustCompile(`^[a-z0-9][A-Za-z0-9._:/@-]{0,254}$`)
-	variable  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}=`)
+	imageName = lazily(`^[a-z0-9][A-Za-z0-9._:/@-]{0,254}$`)
+	variable  = lazily(`^[A-Za-z_][A-Za-z0-9_]{0,127}=`)
 )
 
 const (
@@ -31,7 +30,7 @@ func (r *report) models(models []Model, hosts []Host) {
 		for j, alias := range m.Aliases {
 			r.name(taken, fmt.Sprintf("%s.aliases[%d]", at, j), alias)
 		}
-		if m.Model != "" && !modelName.MatchString(m.Model) {
+		if m.Model != "" && !modelName().MatchString(m.Model) {
 			r.add(at+".model", "not the name of a model", "write it as the server does, for example openai/gpt-oss-120b")
 		}
 		r.places(at, *m, hosts)
@@ -48,7 +47,7 @@ func (r *report) models(models []Model, hosts []Host) {
 
 // name checks that a model's name or alias is one, and nobody else's.
 func (r *report) name(taken map[string]string, key, name string) {
-	if !modelName.MatchString(name) {
+	if !modelName().MatchString(name) {
 		r.add(key, "not a name", "write letters, digits and . _ : / -, starting with a letter or digit")
 		return
 	}
@@ -112,7 +111,7 @@ func (r *report) places(at string, m Model, hosts []Host) {
 // server checks what a server is started with, and that nothing of it is said of
 // a server that we do not start.
 func (r *report) server(at string, m Model) {
-	if m.Served != "" && !modelName.MatchString(m.Served) {
+	if m.Served != "" && !modelName().MatchString(m.Served) {
 		r.add(at+".served", "not the name of a model", "write letters, digits and . _ : / -")
 	}
 	if m.Endpoint != (Endpoint{}) || m.Engine == EngineDemo || m.Engine == EngineExternal {
@@ -127,10 +126,10 @@ func (r *report) server(at string, m Model) {
 	if strings.Contains(m.Served, "/") { // vLLM docs/serving/integrations/claude_code.md@0e49608
 		r.add(at+".served", "Claude Code cannot use a name with /", "choose one without")
 	}
-	if m.Revision != "" && (!revision.MatchString(m.Revision) || strings.Contains(m.Revision, "..")) {
+	if m.Revision != "" && (!revision().MatchString(m.Revision) || strings.Contains(m.Revision, "..")) {
 		r.add(at+".revision", "not a revision", "write a commit's hash, or a branch or tag of the hub's")
 	}
-	if m.Image != "" && !imageName.MatchString(m.Image) {
+	if m.Image != "" && !imageName().MatchString(m.Image) {
 		r.add(at+".image", "not the name of an image", "write for example docker.io/kyuz0/vllm-therock-gfx1151:stable")
 	}
 	r.words(at, m)
@@ -157,7 +156,7 @@ func (r *report) words(at string, m Model) {
 	}
 	for i, pair := range m.Env {
 		key := fmt.Sprintf("%s.env[%d]", at, i)
-		if !variable.MatchString(pair) || len(pair) > maxWord || hasControls(pair) {
+		if !variable().MatchString(pair) || len(pair) > maxWord || hasControls(pair) {
 			r.add(key, "not a variable", `write "NAME=value"`)
 		} else if strings.HasPrefix(pair, "HF_TOKEN=") || strings.HasPrefix(pair, "HUGGING_FACE_HUB_TOKEN=") {
 			r.add(key, "a token of the hub's is not kept in a file, and a server has no use for it", "set HF_TOKEN in the environment of launcher pull")

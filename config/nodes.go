@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -39,13 +38,13 @@ func (r *report) inspect(data []byte) {
 	r.node("", doc.Content[0], reflect.TypeFor[Config]())
 }
 
-var syntaxLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+var syntaxLine = lazily(`^yaml: (?:line (\d+): )?`)
 
 // syntax reports an error of the yaml parser, with its line where one belongs.
 func (r *report) syntax(err error) {
 	text := err.Error()
-	p := Problem{Source: r.file, Message: "not valid YAML", Hint: syntaxLine.ReplaceAllString(text, "")}
-	if m := syntaxLine.FindStringSubmatch(text); m != nil {
+	p := Problem{Source: r.file, Message: "not valid YAML", Hint: syntaxLine().ReplaceAllString(text, "")}
+	if m := syntaxLine().FindStringSubmatch(text); m != nil {
 		p.Line, _ = strconv.Atoi(m[1]) // no match: no line
 	}
 	r.problems = append(r.problems, p)
@@ -112,10 +111,10 @@ func (r *report) mapping(key string, n *yaml.Node, t reflect.Type) {
 
 // decimal is how whole numbers are written. YAML's other notations are refused:
 // 0443 would be 291.
-var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+var decimal = lazily(`^-?(0|[1-9][0-9]*)$`)
 
 // fraction is how a number that need not be whole is written.
-var fraction = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?$`)
+var fraction = lazily(`^-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?$`)
 
 // scalar checks a single value.
 func (r *report) scalar(key string, n *yaml.Node, t reflect.Type) {
@@ -126,12 +125,12 @@ func (r *report) scalar(key string, n *yaml.Node, t reflect.Type) {
 		return
 	}
 	if t.Kind() == reflect.Float64 {
-		if n.ShortTag() != "!!int" && n.ShortTag() != "!!float" || !fraction.MatchString(n.Value) {
+		if n.ShortTag() != "!!int" && n.ShortTag() != "!!float" || !fraction().MatchString(n.Value) {
 			r.wrongType(key, n, t)
 		}
 		return
 	}
-	if n.ShortTag() != "!!int" || !decimal.MatchString(n.Value) {
+	if n.ShortTag() != "!!int" || !decimal().MatchString(n.Value) {
 		r.wrongType(key, n, t)
 		return
 	}

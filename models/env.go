@@ -2,21 +2,20 @@ package models
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
 
-var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var variable = lazily(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // secret matches names of variables that hold one.
-var secret = regexp.MustCompile(`(?i)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_KEY|ACCESS_KEY)`)
+var secret = lazily(`(?i)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_KEY|ACCESS_KEY)`)
 
 // notSecret are names that only look like it.
 var notSecret = []string{"HF_HUB_DISABLE_IMPLICIT_TOKEN", "TOKENIZERS_PARALLELISM", "TIKTOKEN_ENCODINGS_BASE", "TIKTOKEN_RS_CACHE_DIR"}
 
 func isSecret(name string) bool {
-	return secret.MatchString(name) && !slices.Contains(notSecret, name)
+	return secret().MatchString(name) && !slices.Contains(notSecret, name)
 }
 
 // env returns the server's whole environment, sorted; the profile's own
@@ -34,7 +33,7 @@ func (p Profile) env(pl Place, pre preset, at paths) ([]string, error) {
 	for _, e := range p.Env {
 		name, value, ok := strings.Cut(e, "=")
 		switch {
-		case !ok || !variable.MatchString(name):
+		case !ok || !variable().MatchString(name):
 			return nil, fmt.Errorf("env: %q is not NAME=VALUE", name)
 		case isSecret(name):
 			return nil, fmt.Errorf("env: %s looks like a secret, and the server has no use for one: it has no network; hint: only launcher pull reads HF_TOKEN", name)

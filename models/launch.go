@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,7 +90,7 @@ const maxSocketPath = 107
 // a UUID.
 const rpcName = 37
 
-var serverName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+var serverName = lazily(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
 // ContainerName is the container of a server: one of each name per user.
 func ContainerName(name string, uid int) string {
@@ -142,7 +141,7 @@ func (p Profile) startable(pl Place) error {
 		return fmt.Errorf("model %s: engine %q has no server of its own; hint: vllm or llama.cpp", p.Name, string(p.Engine))
 	case p.Engine == VLLM && strings.Count(p.Model, "/") != 1:
 		return fmt.Errorf("model %s: %q is no repository of weights; hint: model: ORG/NAME", p.Name, p.Model)
-	case !serverName.MatchString(p.Name):
+	case !serverName().MatchString(p.Name):
 		return fmt.Errorf("model %q cannot be a server's name; hint: a-z, 0-9, \".\", \"_\" and \"-\", 63 at most", p.Name)
 	case p.Served == "" || strings.ContainsAny(p.Served, "/ \t\n") || strings.HasPrefix(p.Served, "-"):
 		return fmt.Errorf("model %s: served name %q; hint: a word without \"/\"", p.Name, p.Served)

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -107,11 +106,11 @@ func mergeGGUF(p Profile, o Override) *GGUF {
 	return &g
 }
 
-var splitFile = regexp.MustCompile(`-\d{5}-of-(\d{5}\.gguf)$`)
+var splitFile = lazily(`-\d{5}-of-(\d{5}\.gguf)$`)
 
 // parts returns the globs of all parts of a GGUF file, whose first is named.
 func parts(file string) []string {
-	return []string{splitFile.ReplaceAllString(file, "-*-of-$1")}
+	return []string{splitFile().ReplaceAllString(file, "-*-of-$1")}
 }
 
 // Address is where an existing server listens, for a dialer.

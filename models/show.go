@@ -3,7 +3,6 @@ package models
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -29,10 +28,10 @@ func (s *shellLines) add(words ...string) {
 // raw adds a line of words that the shell is to read.
 func (s *shellLines) raw(words ...string) { *s = append(*s, strings.Join(words, " ")) }
 
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+var plainWord = lazily(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
 func quote(word string) string {
-	if plainWord.MatchString(word) {
+	if plainWord().MatchString(word) {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"

@@ -194,7 +194,7 @@ func TestTextIsRead(t *testing.T) {
 }
 
 func TestCheckFolderName(t *testing.T) {
-	for name, good := range map[string]bool{"/data/hf": true, "~/hf": true, "/data/": true, "hf": false, "": false, "/": false, "~": false, "~/": false,
+	for name, good := range map[string]bool{"/data/hf": true, "~/hf": true, "/data/": true, "hf": false, "": false, "/": false, "~": false, "~/": false, "//": false, "~//": false,
 		"/a/../b": false, "/a//b": false, "/a:b": false, "/a\nb": false, "~me/x": false} {
 		if err := checkFolderName(name); (err == nil) != good {
 			t.Errorf("%q: %v", name, err)

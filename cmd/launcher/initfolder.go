@@ -109,7 +109,7 @@ func checkFolderName(folder string) error {
 	switch {
 	case !path.IsAbs(p):
 		return usage(fmt.Errorf("%q is no absolute path; hint: start it with / or ~/", audit.Printable(folder)))
-	case p == "/" || path.Clean(p) != strings.TrimSuffix(p, "/"):
+	case path.Clean(p) == "/" || path.Clean(p) != strings.TrimSuffix(p, "/"):
 		return usage(fmt.Errorf("%q is not the plain path of a folder; hint: without . and .. and //", audit.Printable(folder)))
 	case strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f || r == ':' }):
 		return usage(errors.New("a path with a colon or control characters cannot be mounted; hint: choose another folder"))

@@ -154,7 +154,7 @@ func (f *fetcher) checkAnswer(a *answer, file File, from int64) error {
 	if a.commit != "" && a.commit != f.commit {
 		return fail(KindRevision, "", "%s comes of commit %s, not %s", file.Path, printable(a.commit), f.commit)
 	}
-	if (commitHash.MatchString(a.etag) || sha256Hash.MatchString(a.etag)) && a.etag != file.blob() && a.etag != file.Git {
+	if (commitHash().MatchString(a.etag) || sha256Hash().MatchString(a.etag)) && a.etag != file.blob() && a.etag != file.Git {
 		return fail(KindCorrupt, "", "%s is announced as %s and comes as %s", file.Path, file.blob(), a.etag)
 	}
 	if a.StatusCode == http.StatusPartialContent {

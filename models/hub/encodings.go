@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"net/url"
 	"path"
-	"regexp"
 )
 
 // EncodingsURL is where the vocabulary files are: DEFAULT_TIKTOKEN_BASE_URL of
@@ -31,10 +30,10 @@ func Vocabularies() []Vocabulary {
 	}
 }
 
-var vocabularyName = regexp.MustCompile(`^[a-z0-9][a-z0-9_]{0,60}\.tiktoken$`)
+var vocabularyName = lazily(`^[a-z0-9][a-z0-9_]{0,60}\.tiktoken$`)
 
 func (v Vocabulary) check() error {
-	if !vocabularyName.MatchString(v.Name) || !sha256Hash.MatchString(v.SHA256) {
+	if !vocabularyName().MatchString(v.Name) || !sha256Hash().MatchString(v.SHA256) {
 		return fail(KindUsage, "", "%q is no vocabulary file", printable(v.Name))
 	}
 	return nil

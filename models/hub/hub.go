@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -88,18 +87,18 @@ func KindOf(err error) Kind {
 }
 
 var (
-	repoName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$`)
-	refName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
-	commitHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	sha256Hash = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	repoName   = lazily(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$`)
+	refName    = lazily(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
+	commitHash = lazily(`^[0-9a-f]{40}$`)
+	sha256Hash = lazily(`^[0-9a-f]{64}$`)
 )
 
 // check refuses a Want whose names could not be those of a repository.
 func (w Want) check() error {
 	switch {
-	case !repoName.MatchString(w.Repo) || strings.Contains(w.Repo, "..") || strings.Contains(w.Repo, "--"):
+	case !repoName().MatchString(w.Repo) || strings.Contains(w.Repo, "..") || strings.Contains(w.Repo, "--"):
 		return fail(KindUsage, "it is written ORGANISATION/NAME", "%q is no repository of the hub", w.Repo)
-	case w.Revision != "" && (!refName.MatchString(w.Revision) || strings.Contains(w.Revision, "..") || strings.Contains(w.Revision, "//")):
+	case w.Revision != "" && (!refName().MatchString(w.Revision) || strings.Contains(w.Revision, "..") || strings.Contains(w.Revision, "//")):
 		return fail(KindUsage, "write a commit of 40 hexadecimal digits, a branch or a tag", "%q is no revision", w.Revision)
 	case len(w.Include) > 200:
 		return fail(KindUsage, "", "%d patterns of files are too many", len(w.Include))
@@ -134,7 +133,7 @@ func (w Want) revision() string {
 }
 
 // pinned reports whether the revision is a commit.
-func (w Want) pinned() bool { return commitHash.MatchString(w.Revision) }
+func (w Want) pinned() bool { return commitHash().MatchString(w.Revision) }
 
 // folder is the repository's in the cache's folder hub: repo_folder_name of
 // huggingface_hub src/huggingface_hub/file_download.py@ee0a451.

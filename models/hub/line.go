@@ -93,7 +93,7 @@ func ParseLine(line []byte) (Line, error) {
 	if r := l.Result; r != nil {
 		r.Snapshot, r.Error, r.Hint, r.Kind = printable(r.Snapshot), printable(r.Error), printable(r.Hint), Kind(printable(string(r.Kind)))
 		r.Files, r.Bytes, r.Downloaded = max(r.Files, 0), max(r.Bytes, 0), max(r.Downloaded, 0)
-		if !commitHash.MatchString(r.Revision) {
+		if !commitHash().MatchString(r.Revision) {
 			r.Revision = ""
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,11 +116,11 @@ func parseLook(out []byte) (lying, error) {
 			hash, name, _ := strings.Cut(rest, "  -")
 			l.vocabularies[name] = hash
 		case "snapshot":
-			if commitHash.MatchString(rest) && len(l.snapshots) < maxSnapshots {
+			if commitHash().MatchString(rest) && len(l.snapshots) < maxSnapshots {
 				l.snapshots = append(l.snapshots, rest)
 			}
 		case "commit":
-			if c := strings.TrimSpace(rest); l.commit == "" && commitHash.MatchString(c) {
+			if c := strings.TrimSpace(rest); l.commit == "" && commitHash().MatchString(c) {
 				l.commit = c
 			}
 		case "shard":
@@ -243,7 +242,7 @@ func (l lying) byList(w Want, f *Found, miss func(string, ...any)) {
 }
 
 // shardName is how a file that is one of several is named.
-var shardName = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})(\.(?:safetensors|gguf))$`)
+var shardName = lazily(`^(.*)-(\d{5})-of-(\d{5})(\.(?:safetensors|gguf))$`)
 
 // byNames judges a snapshot of which nobody wrote down what belongs to it, by
 // what its own files say: the index of shards, the numbers in their names. What
@@ -311,7 +310,7 @@ func (l lying) byIndex(w Want, miss func(string, ...any)) bool {
 // series are the files that the numbers of others say are missing.
 func (l lying) series(weights []string) (missing []string) {
 	for _, name := range weights {
-		m := shardName.FindStringSubmatch(name)
+		m := shardName().FindStringSubmatch(name)
 		if m == nil {
 			continue
 		}

@@ -84,7 +84,7 @@ func (f File) check(lfs bool) error {
 		return fail(KindHub, "", "the hub announces a file named %q", printable(f.Path))
 	case f.Size < 0 || f.Size > maxFileSize:
 		return fail(KindHub, "", "the hub announces %q with a size of %d bytes", printable(f.Path), f.Size)
-	case !commitHash.MatchString(f.Git) || lfs && !sha256Hash.MatchString(f.LFS):
+	case !commitHash().MatchString(f.Git) || lfs && !sha256Hash().MatchString(f.LFS):
 		return fail(KindHub, "", "the hub announces %q without a hash", printable(f.Path))
 	}
 	return nil
@@ -136,7 +136,7 @@ func (c *client) revision(ctx context.Context, w Want) (string, error) {
 	var info struct {
 		SHA string `json:"sha"`
 	}
-	if err := json.Unmarshal(data, &info); err != nil || !commitHash.MatchString(info.SHA) {
+	if err := json.Unmarshal(data, &info); err != nil || !commitHash().MatchString(info.SHA) {
 		return "", fail(KindHub, "is hub.endpoint a hub?", "%s does not say which commit %s of %s is", printable(c.hub.Host), w.revision(), w.Repo)
 	}
 	if w.pinned() && info.SHA != w.Revision {
