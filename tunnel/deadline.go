@@ -71,39 +71,3 @@ func done(c <-chan struct{}) bool {
 		return false
 	}
 }
-
-// Sizes of chunks: a waiting stream holds a small one, one with much to carry
-// uses big ones, the size of SSH's packets.
-const (
-	smallChunk = 4 << 10
-	bigChunk   = 32 << 10
-)
-
-// chunk is data in a buffer that goes back to its pool.
-type chunk struct {
-	buf  *[]byte
-	data []byte // the part of buf that is not consumed yet
-}
-
-// buffers are the chunks not in use, for all streams of a Client.
-type buffers struct{ small, big sync.Pool }
-
-func (b *buffers) get(big bool) chunk {
-	pool, size := &b.small, smallChunk
-	if big {
-		pool, size = &b.big, bigChunk
-	}
-	if buf, ok := pool.Get().(*[]byte); ok {
-		return chunk{buf: buf}
-	}
-	buf := make([]byte, size)
-	return chunk{buf: &buf}
-}
-
-func (b *buffers) put(c chunk) {
-	if len(*c.buf) == bigChunk {
-		b.big.Put(c.buf)
-		return
-	}
-	b.small.Put(c.buf)
-}

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -134,7 +135,7 @@ func (l *link) wait() { l.wg.Wait() }
 
 // add makes raw the next hop's transport, and watches over it.
 func (l *link) add(raw net.Conn) (net.Conn, error) {
-	c := &watched{Conn: raw, fail: l.fail}
+	c := &watched{Conn: raw, in: bufio.NewReaderSize(raw, transportBuffer), fail: l.fail}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -201,11 +202,16 @@ func (l *link) keepAlive(interval time.Duration) {
 // library does so to streams, as a mere EOF.
 type watched struct {
 	net.Conn
+	in   *bufio.Reader
 	fail func(error)
 }
 
+// transportBuffer is what one read of a transport takes at most, in bytes. The
+// library's own buffer is of 4 kB: it would ask the kernel twice for each packet.
+const transportBuffer = 64 << 10
+
 func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
+	n, err := w.in.Read(p)
 	if err != nil {
 		w.fail(fmt.Errorf("connection lost: %w", err))
 	}

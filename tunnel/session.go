@@ -150,12 +150,12 @@ func (s *session) write(w io.Writer, c chunk) error {
 // read hands over what r has. It reads at most one chunk ahead.
 func (s *session) read(r io.Reader, chunks chan<- chunk) {
 	defer close(chunks)
-	big := false
+	size := 0
 	for {
-		c := s.link.bufs.get(big)
+		c := s.link.bufs.get(size)
 		n, err := r.Read(*c.buf)
 		if n > 0 {
-			big = n == len(*c.buf)
+			size = sizeAfter(size, n)
 			c.data = (*c.buf)[:n]
 			select {
 			case chunks <- c:
@@ -181,7 +181,7 @@ func (s *session) feed(stdin io.Reader) <-chan error {
 		return failed
 	}
 	go func() {
-		c := s.link.bufs.get(true)
+		c := s.link.bufs.get(1)
 		defer s.link.bufs.put(c)
 		for !done(s.ended) {
 			n, err := stdin.Read(*c.buf)

@@ -56,12 +56,12 @@ func newStream(l *link, ch ssh.Channel, reqs <-chan *ssh.Request, t target) (net
 // readLoop hands over what arrives. It reads at most one chunk ahead.
 func (s *stream) readLoop() {
 	defer close(s.chunks)
-	big := false
+	size := 0
 	for {
-		c := s.link.bufs.get(big)
+		c := s.link.bufs.get(size)
 		n, err := s.ch.Read(*c.buf)
 		if n > 0 {
-			big = n == len(*c.buf)
+			size = sizeAfter(size, n)
 			c.data = (*c.buf)[:n]
 			select {
 			case s.chunks <- c:
@@ -113,23 +113,11 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	if len(s.rest.data) == 0 {
-		select {
-		case c, ok := <-s.chunks:
-			if !ok && s.readErr == nil {
-				return 0, s.opError("read", net.ErrClosed)
-			}
-			if !ok && s.readErr == io.EOF {
-				return 0, io.EOF
-			}
-			if !ok {
-				return 0, s.opError("read", s.readErr)
-			}
-			s.rest = c
-		case <-s.closed:
-			return 0, s.opError("read", net.ErrClosed)
-		case <-s.readTill.wait():
-			return 0, s.opError("read", os.ErrDeadlineExceeded)
+		c, err := s.arrived()
+		if err != nil {
+			return 0, err
 		}
+		s.rest = c
 	}
 	n := copy(p, s.rest.data)
 	if s.rest.data = s.rest.data[n:]; len(s.rest.data) == 0 {
@@ -139,32 +127,69 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// arrived waits for the next chunk. s.readMu is held.
+func (s *stream) arrived() (chunk, error) {
+	select {
+	case c, ok := <-s.chunks:
+		switch {
+		case ok:
+			return c, nil
+		case s.readErr == io.EOF:
+			return chunk{}, io.EOF
+		case s.readErr != nil:
+			return chunk{}, s.opError("read", s.readErr)
+		}
+		return chunk{}, s.opError("read", net.ErrClosed)
+	case <-s.closed:
+		return chunk{}, s.opError("read", net.ErrClosed)
+	case <-s.readTill.wait():
+		return chunk{}, s.opError("read", os.ErrDeadlineExceeded)
+	}
+}
+
 // Write is net.Conn's. After a write that a deadline cut short the stream can
 // only be read and closed.
 func (s *stream) Write(p []byte) (n int, err error) {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
-	if err := ready(s.closed, &s.writeTill); err != nil {
-		return 0, s.opError("write", err)
-	}
-	if s.writeErr != nil {
-		return 0, s.opError("write", s.writeErr)
+	if err := s.writable(); err != nil {
+		return 0, err
 	}
 	for n < len(p) {
-		c := s.link.bufs.get(len(p)-n > smallChunk)
-		done := copy(*c.buf, p[n:])
-		if err := s.writeChunk((*c.buf)[:done]); err != nil {
-			s.writeErr = err
-			return n, s.opError("write", err)
+		c := s.link.bufs.get(sizeFor(len(p) - n))
+		c.data = (*c.buf)[:copy(*c.buf, p[n:])]
+		if err := s.writeChunk(c); err != nil {
+			return n, err
 		}
-		s.link.bufs.put(c)
-		n += done
+		n += len(c.data)
 	}
 	return n, nil
 }
 
-// writeChunk waits until p is on its way. When it fails, p may still be in use.
-func (s *stream) writeChunk(p []byte) error {
+// writable says why nothing can be written. s.writeMu is held.
+func (s *stream) writable() error {
+	if err := ready(s.closed, &s.writeTill); err != nil {
+		return s.opError("write", err)
+	}
+	if s.writeErr != nil {
+		return s.opError("write", s.writeErr)
+	}
+	return nil
+}
+
+// writeChunk waits until c is on its way, and puts it back. When it fails, c may
+// still be in use, and stays where it is. s.writeMu is held.
+func (s *stream) writeChunk(c chunk) error {
+	if err := s.pass(c.data); err != nil {
+		s.writeErr = err
+		return s.opError("write", err)
+	}
+	s.link.bufs.put(c)
+	return nil
+}
+
+// pass waits until p is on its way.
+func (s *stream) pass(p []byte) error {
 	select {
 	case s.writes <- p:
 	case <-s.closed:
