@@ -56,11 +56,14 @@ type begun struct {
 	attempts    int64
 }
 
+// accepted is what was accepted of one pair: more than one connection, where the
+// same ports were used again before the wall had told of the first.
 type accepted struct {
-	since    time.Time // when it was accepted
-	at       time.Time // the same, or when its first segment came last, whichever was later
-	sequence uint32
-	matched  bool // its first segment has come, with that sequence number
+	since    time.Time // when the last was accepted
+	at       time.Time // the same, or when a first segment came last, whichever was later
+	untold   int       // whose first segment has not come
+	sequence uint32    // of the first segment that came last
+	matched  bool      // one has come
 }
 
 func newHalfOpen() *halfOpen {
@@ -74,13 +77,18 @@ func (o *halfOpen) begin(p wire.Packet, now time.Time) bool {
 	at := time.Unix(0, p.Time)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if a, ok := o.accepted[key]; ok && (!a.matched || a.sequence == h.sequence) {
-		if a.matched {
-			o.settled++ // sent once more
+	if a, ok := o.accepted[key]; ok {
+		again := a.matched && a.sequence == h.sequence
+		if again || a.untold > 0 {
+			if again {
+				o.settled++ // sent once more
+			} else {
+				a.untold--
+			}
+			a.at, a.sequence, a.matched = now, h.sequence, true
+			o.accepted[key] = a
+			return true
 		}
-		a.at, a.sequence, a.matched = now, h.sequence, true
-		o.accepted[key] = a
-		return true
 	}
 	b := o.begun[key]
 	switch {
@@ -118,14 +126,17 @@ func (o *halfOpen) accept(c net.Conn, now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.settled++
-	a := accepted{since: now, at: now}
+	a, again := o.accepted[key]
+	a.since, a.at = now, now
 	if b := o.begun[key]; b != nil {
 		a.matched, a.sequence = true, b.sequence
 		if b.attempts--; b.attempts == 0 {
 			delete(o.begun, key)
 		}
+	} else {
+		a.untold++
 	}
-	if _, again := o.accepted[key]; again || o.room(now) {
+	if again || o.room(now) {
 		o.accepted[key] = a
 	}
 }
@@ -140,7 +151,7 @@ func (o *halfOpen) room(now time.Time) bool {
 	var late pair
 	looked := 0
 	for key, a := range o.accepted { // in an order of chance
-		if a.matched {
+		if a.untold == 0 {
 			delete(o.accepted, key)
 			return true
 		}
@@ -164,10 +175,15 @@ func (o *halfOpen) drop(c net.Conn, now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.settled--
-	if a := o.accepted[key]; a.matched { // else its first segment is still to be told
+	a := o.accepted[key]
+	if a.untold == 0 && a.matched { // else its first segment is still to be told
 		o.begun[key] = &begun{now, now, a.sequence, 1}
 	}
-	delete(o.accepted, key)
+	if a.untold--; a.untold > 0 {
+		o.accepted[key] = a
+	} else {
+		delete(o.accepted, key)
+	}
 }
 
 // overdue forgets and returns the attempts whose connection did not come: the
@@ -184,7 +200,7 @@ func (o *halfOpen) overdue(now time.Time) map[pair]begun {
 		}
 	}
 	for key, a := range o.accepted {
-		if age := now.Sub(a.at); age >= tellTime || a.matched && (age >= handshakeTime || now.Sub(a.since) >= tryTime) {
+		if age := now.Sub(a.at); age >= tellTime || a.untold == 0 && (age >= handshakeTime || now.Sub(a.since) >= tryTime) {
 			delete(o.accepted, key)
 		}
 	}

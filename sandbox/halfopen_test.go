@@ -79,6 +79,34 @@ func TestHalfOpen(t *testing.T) {
 			o.begin(numbered(now, src, dst, 1), now)
 			o.begin(numbered(now, src, dst, 2), now)
 		}, 1, 2},
+		{"the same ports again, both accepted before the wall told", func(o *halfOpen) {
+			o.accept(mapped, now)
+			o.accept(mapped, now)
+			o.begin(numbered(now, src, dst, 1), now)
+			o.begin(numbered(now, src, dst, 1), now) // sent once more
+			o.begin(numbered(now, src, dst, 2), now)
+		}, 0, 3},
+		{"the same ports thrice, two accepted before the wall told", func(o *halfOpen) {
+			o.accept(mapped, now)
+			o.accept(mapped, now)
+			for i := range 3 {
+				o.begin(numbered(now, src, dst, byte(i)), now)
+			}
+		}, 1, 3},
+		{"the same ports again, one told between", func(o *halfOpen) {
+			o.accept(mapped, now)
+			o.begin(numbered(now, src, dst, 1), now)
+			o.accept(mapped, now)
+			o.begin(numbered(now, src, dst, 1), now) // sent once more
+			o.begin(numbered(now, src, dst, 2), now)
+		}, 0, 3},
+		{"the same ports again, no server took the second", func(o *halfOpen) {
+			o.accept(mapped, now)
+			o.accept(mapped, now)
+			o.drop(mapped, now)
+			o.begin(numbered(now, src, dst, 1), now)
+			o.begin(numbered(now, src, dst, 2), now)
+		}, 1, 2},
 		{"three of the same ports, one accepted", func(o *halfOpen) {
 			for i := range 3 {
 				o.begin(numbered(now, src, dst, byte(i)), now)
@@ -114,7 +142,7 @@ func TestHalfOpen(t *testing.T) {
 			t.Errorf("%s: %d settled, not %d", c.name, got, c.settled)
 		}
 		for _, a := range o.accepted {
-			if a.matched {
+			if a.untold == 0 {
 				t.Errorf("%s: it is kept, though the wall has told", c.name)
 			}
 		}
@@ -192,11 +220,11 @@ func TestHalfOpenForgets(t *testing.T) {
 	}
 	for name, old := range map[string]accepted{
 		"told of": {at: now, matched: true},
-		"late":    {at: now.Add(-handshakeTime)},
+		"late":    {at: now.Add(-handshakeTime), untold: 1},
 	} {
 		o := newHalfOpen()
 		for i := range maxHalfOpen { // every other one: those are found
-			o.accepted[pair{from(i), dst}] = accepted{at: now}
+			o.accepted[pair{from(i), dst}] = accepted{at: now, untold: 1}
 			if i%2 == 0 {
 				o.accepted[pair{from(i), dst}] = old
 			}

@@ -24,7 +24,7 @@ func (h *Hub) handleHolder(ctx context.Context, conn *wire.Conn, hello wire.Hell
 		s = h.sandboxes[reg.Sandbox]
 	}
 	switch {
-	case h.closed:
+	case h.closed || ctx.Err() != nil: // a holder is back before the socket is closed: it tries the next gateway
 		h.mu.Unlock()
 		return
 	case s == nil:

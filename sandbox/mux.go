@@ -153,6 +153,9 @@ type conn struct {
 	since time.Time
 }
 
+// NetConn is the connection without what forgets it.
+func (c *conn) NetConn() net.Conn { return c.TCPConn }
+
 // Close forgets and closes the connection.
 func (c *conn) Close() error {
 	c.mux.mu.Lock()

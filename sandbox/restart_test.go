@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/wall/wire"
+	"golang.org/x/sys/unix"
 )
 
 func TestWallComesBack(t *testing.T) {
@@ -105,6 +106,31 @@ func TestGatewayComesBack(t *testing.T) {
 	wall.wantPlug(1)
 	holder.wantAddress(a)
 	next.await(1, Ready)
+}
+
+// A gateway that ends closes its holders' connections and then its socket. A holder
+// that is back in between is not refused: it would end, and its sandbox with it.
+func TestHolderIsBackWhileTheGatewayEnds(t *testing.T) {
+	w := newWorld(t, nil)
+	w.ready()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[1])
+	file := os.NewFile(uintptr(pair[0]), "")
+	c, err := net.FileConn(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ending, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.hub.handleHolder(ending, wire.NewConn(c.(*net.UnixConn)), wire.Hello{Role: wire.RoleHold, Token: registration(1).Token}, 0)
+	w.wantEvent(0, func(audit.Event) bool { return true })
+	if s := w.hub.List()[0]; s.Phase != Ready {
+		t.Errorf("%+v", s)
+	}
 }
 
 func TestUnclaimedRegistrationIsDropped(t *testing.T) {

@@ -2,6 +2,7 @@ package wall
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -18,11 +19,7 @@ const markerPort = 9
 type source struct{ index, rule uint32 } // interface, and rule as it is marked
 
 // readCounts returns how many packets the rules have counted so far.
-func readCounts(sets []*nftables.Set) (map[source]uint64, error) {
-	c, err := nftables.New()
-	if err != nil {
-		return nil, fmt.Errorf("open nf_tables: %w", err)
-	}
+func readCounts(c *nftables.Conn, sets []*nftables.Set) (map[source]uint64, error) {
 	counts := map[source]uint64{}
 	for _, set := range sets {
 		elements, err := c.GetSetElements(set)
@@ -44,6 +41,7 @@ func readCounts(sets []*nftables.Set) (map[source]uint64, error) {
 // sends a marker after what they counted, and compares only once the marker has
 // come back in each group: what was to come has come.
 type ledger struct {
+	nft     *nftables.Conn // stays open: a wall at rest does little else than read the counters; nil: none is
 	sets    []*nftables.Set
 	counted map[source]uint64 // to be compared; nil: nothing is
 	settled map[source]uint64 // what was compared last
@@ -69,7 +67,7 @@ func (l *ledger) step(q *packetQueue) error {
 		l.settled, l.counted = l.counted, nil
 	}
 	if l.counted == nil {
-		counted, err := readCounts(l.sets)
+		counted, err := l.read()
 		if err != nil || maps.Equal(counted, l.settled) {
 			return err
 		}
@@ -80,6 +78,35 @@ func (l *ledger) step(q *packetQueue) error {
 	}
 	return nil
 }
+
+// read reads the counters. After a failure the next read is over a new connection:
+// answers to the last one may still be on their way.
+func (l *ledger) read() (map[source]uint64, error) {
+	if l.nft == nil {
+		var err error
+		if l.nft, err = nftables.New(nftables.AsLasting()); err != nil {
+			l.nft = nil
+			return nil, fmt.Errorf("open nf_tables: %w", err)
+		}
+	}
+	counted, err := readCounts(l.nft, l.sets)
+	if err != nil {
+		return nil, errors.Join(err, l.forget())
+	}
+	return counted, nil
+}
+
+// forget closes the connection to nf_tables, if there is one.
+func (l *ledger) forget() error {
+	if l.nft == nil {
+		return nil
+	}
+	c := l.nft
+	l.nft = nil
+	return c.CloseLasting()
+}
+
+func (l *ledger) close() error { return errors.Join(l.forget(), l.marker.Close()) }
 
 // markerNumber is the number in a marker, as NFLOG delivers it.
 func markerNumber(packet []byte) uint64 {

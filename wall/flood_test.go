@@ -19,7 +19,11 @@ func (b *box) counted(t *testing.T) map[uint32]int64 {
 	t.Helper()
 	counts := map[uint32]int64{}
 	b.wallNS.in(t, func() error {
-		all, err := readCounts([]*nftables.Set{{Table: &nftables.Table{Name: "wall", Family: nftables.TableFamilyINet}, Name: "counts"}})
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		all, err := readCounts(c, []*nftables.Set{{Table: &nftables.Table{Name: "wall", Family: nftables.TableFamilyINet}, Name: "counts"}})
 		for s, n := range all {
 			counts[s.rule] += int64(n)
 		}
@@ -200,4 +204,21 @@ func TestConnectionsThatNobodyTook(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The same ports are used again before the wall has told of the connection that had
+// them: each counts once.
+func TestConnectionsThatAreToldLate(t *testing.T) {
+	b := newBox(t)
+	b.records.Store(true)
+	if err := b.wall.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	calls := b.connects(t, 20, 500, netip.MustParseAddrPort("203.0.113.1:443"), 0)
+	if err := b.wall.Process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	b.wantAttempts(t, calls)
+	b.stop() // which records what it has left
+	b.wantAttempts(t, calls)
 }

@@ -98,7 +98,7 @@ func (k *keeper) close() {
 	await(k.rules)
 	await(k.network)
 	k.nft.CloseLasting()
-	k.ledger.marker.Close()
+	k.ledger.close()
 }
 
 // restoreRules replaces all tables. The counters begin anew.

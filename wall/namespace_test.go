@@ -54,7 +54,7 @@ func newNamespace(t *testing.T, change map[string]string) namespace {
 }
 
 // onThread runs f on a thread that is used for nothing else, before or after.
-func onThread(t *testing.T, f func() error) {
+func onThread(t testing.TB, f func() error) {
 	t.Helper()
 	done := make(chan error)
 	go func() {

@@ -185,10 +185,11 @@ var sandboxID = regexp.MustCompile(`^[0-9a-f]{12}$`)
 func ValidSandbox(id string) bool { return sandboxID.MatchString(id) }
 
 // Conn is one connection on the wall socket. Send may be called concurrently
-// with Receive, and from several goroutines.
+// with Receive, and from several goroutines; Receive from one.
 type Conn struct {
 	c       *net.UnixConn
 	timeout time.Duration // of a Send
+	buffer  []byte        // of Receive: a flood's messages are all of full length
 }
 
 // Dial connects to the wall socket at path.
@@ -201,7 +202,7 @@ func Dial(path string) (*Conn, error) {
 }
 
 // NewConn wraps a connection that was accepted from a SOCK_SEQPACKET listener.
-func NewConn(c *net.UnixConn) *Conn { return &Conn{c, sendTimeout} }
+func NewConn(c *net.UnixConn) *Conn { return &Conn{c: c, timeout: sendTimeout} }
 
 // Close ends the connection. A Receive that waits returns an error.
 func (c *Conn) Close() error { return c.c.Close() }
@@ -237,7 +238,10 @@ func (c *Conn) Send(m Message, files ...*os.File) error {
 // the connection is an error that is io.EOF.
 func (c *Conn) Receive() (Message, []*os.File, error) {
 	var m Message
-	data := make([]byte, MaxMessage)
+	if c.buffer == nil {
+		c.buffer = make([]byte, MaxMessage)
+	}
+	data := c.buffer // Parse keeps nothing of it
 	oob := make([]byte, unix.CmsgSpace(maxFiles*4))
 	n, oobn, flags, _, err := c.c.ReadMsgUnix(data, oob)
 	// An empty message reads as an end, and may carry descriptors none the less.
