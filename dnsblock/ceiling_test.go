@@ -100,11 +100,19 @@ func TestCeilingTCP(t *testing.T) {
 	}
 }
 
-// Queries over UDP are answered one after the other: a flood of them takes no
-// goroutine and no descriptor.
+// Queries over UDP are answered by a few goroutines: a flood of them takes no other
+// and no descriptor.
 func TestCeilingUDP(t *testing.T) {
+	for name, make := range map[string]func() (*Server, *book){"one by one": newServer, "together": newBatchServer} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := make()
+			testCeilingUDP(t, s)
+		})
+	}
+}
+
+func testCeilingUDP(t *testing.T, s *Server) {
 	fds, goroutines := descriptors(t), runtime.NumGoroutine()
-	s, _ := newServer()
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)

@@ -14,10 +14,11 @@ import (
 
 // book is an audit record in memory.
 type book struct {
-	mu     sync.Mutex
-	events []audit.Event
-	broken bool
-	added  chan struct{} // one for each event; nil: nobody waits
+	mu      sync.Mutex
+	events  []audit.Event
+	batches []int // how large those of recordAll were
+	broken  bool
+	added   chan struct{} // one for each event; nil: nobody waits
 }
 
 func (b *book) record(e audit.Event) error {

@@ -38,7 +38,7 @@ func judge(message []byte) outcome {
 	o.answer.SetReply(q)
 	o.answer.RecursionAvailable = true // without it Go's resolver takes NODATA for a lame server
 	if len(q.Question) == 1 {
-		o.name, o.qtype = nameOf(q.Question[0]), dns.Type(q.Question[0].Qtype).String()
+		o.name, o.qtype = nameOf(q.Question[0]), typeName(q.Question[0].Qtype)
 	}
 	switch {
 	case q.Response:
@@ -79,18 +79,22 @@ func (o *outcome) query(message []byte) {
 		}
 		o.extend(dns.ExtendedErrorCodeBlocked, hint)
 	}
-	question := q.Question[0]
+	o.refuse(sentence(q.Question[0].Qclass, q.Question[0].Qtype))
+}
+
+// sentence is what a question gets, by its class and type. The code fits into a
+// header.
+func sentence(class, qtype uint16) (rcode int, reason string) {
 	switch {
-	case question.Qclass != dns.ClassINET:
-		o.refuse(dns.RcodeRefused, "DNS class not supported")
-	case question.Qtype == dns.TypeAXFR || question.Qtype == dns.TypeIXFR:
-		o.refuse(dns.RcodeRefused, "DNS zone transfers are never made")
-	case question.Qtype == dns.TypeHTTPS || question.Qtype == dns.TypeSVCB:
+	case class != dns.ClassINET:
+		return dns.RcodeRefused, "DNS class not supported"
+	case qtype == dns.TypeAXFR || qtype == dns.TypeIXFR:
+		return dns.RcodeRefused, "DNS zone transfers are never made"
+	case qtype == dns.TypeHTTPS || qtype == dns.TypeSVCB:
 		// No data rather than no name: a browser then goes on to ask for A.
-		o.refuse(dns.RcodeSuccess, "names are not looked up")
-	default:
-		o.refuse(dns.RcodeNameError, "names are not looked up")
+		return dns.RcodeSuccess, "names are not looked up"
 	}
+	return dns.RcodeNameError, "names are not looked up"
 }
 
 // unpackQuery unpacks a message that should be a query. It takes no more records
@@ -165,3 +169,6 @@ func nameOf(q dns.Question) string {
 	}
 	return strings.TrimSuffix(q.Name, ".")
 }
+
+// typeName is a query type's: "A", "TYPE65280".
+func typeName(qtype uint16) string { return dns.Type(qtype).String() }

@@ -121,3 +121,9 @@ func wallSocket(network, address string) (*net.UDPConn, error) {
 	}
 	return c.(*net.UDPConn), nil
 }
+
+// readNow reads what a socket has, and does not wait.
+func readNow(fd uintptr) (int, error) {
+	n, _, err := unix.Recvfrom(int(fd), make([]byte, 512), unix.MSG_DONTWAIT)
+	return n, err
+}

@@ -21,11 +21,12 @@ const notRecorded = "audit record could not be written"
 // Server answers the queries of one sandbox. Its fields may not change once it
 // serves.
 type Server struct {
-	Subject     audit.Subject           // whose queries they are
-	Record      func(audit.Event) error // called before the answer is sent; an error makes the answer SERVFAIL. Required
-	Log         *slog.Logger            // what goes wrong here; never a query. Required
-	MaxTCP      int                     // connections at a time; more are refused and recorded. Zero: 16
-	IdleTimeout time.Duration           // how long a TCP client may take for one message. Zero: 10 s
+	Subject     audit.Subject             // whose queries they are
+	Record      func(audit.Event) error   // called before the answer is sent; an error makes the answer SERVFAIL. Required
+	RecordAll   func([]audit.Event) error // Record of queries that came at once over UDP, all or none; it may not keep the slice. Nil: Record, one by one
+	Log         *slog.Logger              // what goes wrong here; never a query. Required
+	MaxTCP      int                       // connections at a time; more are refused and recorded. Zero: 16
+	IdleTimeout time.Duration             // how long a TCP client may take for one message. Zero: 10 s
 
 	dropTime time.Duration // between records of what was dropped at the UDP socket; zero: 1 s
 	failure  failure
@@ -87,6 +88,17 @@ func (s *Server) event(p peer, reason string) audit.Event {
 // record says whether e has been recorded.
 func (s *Server) record(e audit.Event) bool {
 	err := s.Record(e)
+	s.failure.note(s.Log, err)
+	return err == nil
+}
+
+// recordAll says whether all of events have been recorded; without RecordAll it is
+// given one.
+func (s *Server) recordAll(events []audit.Event) bool {
+	if s.RecordAll == nil {
+		return s.record(events[0])
+	}
+	err := s.RecordAll(events)
 	s.failure.note(s.Log, err)
 	return err == nil
 }

@@ -145,7 +145,11 @@ func (s *scan) read(file string, f *ast.File) {
 		case *ast.CompositeLit:
 			s.literal(n)
 		case *ast.ReturnStmt:
-			if filepath.Base(file) == "gate.go" && len(n.Results) == 2 {
+			if len(n.Results) != 2 {
+				break
+			}
+			_, plain := n.Results[1].(*ast.BasicLit)
+			if base := filepath.Base(file); base == "gate.go" || s.layer == audit.LayerDNS && plain { // (rcode, reason)
 				s.add(audit.Event{Reason: s.text(n.Results[1])})
 			}
 		case *ast.AssignStmt:
