@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"io"
-	"net/http"
 	"testing"
 )
 
@@ -32,36 +30,4 @@ func BenchmarkEventScanner(b *testing.B) {
 	for b.Loop() {
 		s.feed(event)
 	}
-}
-
-// BenchmarkModelEvent is the way of one event through the model endpoint, over
-// loopback, with one stream.
-func BenchmarkModelEvent(b *testing.B) {
-	event := []byte("event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\" word\"}}\n\n")
-	next := make(chan struct{})
-	addr := httpOrigin(b, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		w.Header().Set("Content-Type", "text/event-stream")
-		_ = http.NewResponseController(w).Flush()
-		for range next {
-			_, _ = w.Write(event)
-			_ = http.NewResponseController(w).Flush()
-		}
-	})
-	l := newLedger()
-	resp, err := http.Post("http://"+start(b, modelTo(l, addr))+"/v1/messages", "application/json", bytes.NewReader([]byte(small)))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer http.DefaultClient.CloseIdleConnections()
-	defer resp.Body.Close()
-	got := make([]byte, len(event))
-	b.ReportAllocs()
-	for b.Loop() {
-		next <- struct{}{}
-		if _, err := io.ReadFull(resp.Body, got); err != nil {
-			b.Fatal(err)
-		}
-	}
-	close(next)
 }

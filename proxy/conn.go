@@ -18,7 +18,11 @@ import (
 type clientConn struct {
 	net.Conn
 	owner *listener
+	quick *quick // nil: there is none
 	once  sync.Once
+	name  sync.Once // of what follows
+	src   string
+	dst   string
 
 	mu       sync.Mutex
 	head     []byte // bytes read and not yet part of a request that a handler got
@@ -39,7 +43,7 @@ func (c *clientConn) Process() *audit.Process {
 }
 
 func (c *clientConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.read(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.deaf {
@@ -52,6 +56,19 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		c.head = append(c.head, got[:min(room, len(got))]...)
 	}
 	return n, err
+}
+
+// ends are the addresses of the connection, as events have them.
+func (c *clientConn) ends() (src, dst string) {
+	c.name.Do(func() { c.src, c.dst = c.RemoteAddr().String(), c.LocalAddr().String() })
+	return c.src, c.dst
+}
+
+func (c *clientConn) read(p []byte) (int, error) {
+	if c.quick != nil && !c.quick.done {
+		return c.quick.read(c, p)
+	}
+	return c.Conn.Read(p)
 }
 
 // Write records an answer that is net/http's own before it leaves.
@@ -140,6 +157,10 @@ func (c *clientConn) Close() error {
 	})
 	return err
 }
+
+// NetConn is the connection below. It is used by itself once the connection has
+// been taken over.
+func (c *clientConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite and CloseRead keep a tunnel's half-close. A connection that cannot
 // do it is closed whole, as goproxy would.

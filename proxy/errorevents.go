@@ -13,7 +13,7 @@ type errorEvents struct {
 	io.ReadCloser
 	found func(overflow)
 
-	in      []byte // scratch
+	buf     []byte // of out
 	out     []byte // ready to be read
 	err     error  // of the stream; comes after out
 	line    []byte // the current line, held; empty where it was passed on
@@ -31,20 +31,50 @@ func (s *errorEvents) Read(p []byte) (int, error) {
 		if s.err != nil {
 			return 0, s.err
 		}
-		if s.in == nil {
-			s.in = make([]byte, 32<<10)
+		n, err := s.ReadCloser.Read(p)
+		s.err = err
+		if n > 0 && s.plain(p[:n]) {
+			return n, nil
 		}
-		n, err := s.ReadCloser.Read(s.in)
-		s.out = s.out[:0]
-		s.feed(s.in[:n])
+		s.out = s.buf[:0]
+		s.feed(p[:n])
 		if err != nil {
 			s.release()
-			s.err = err
 		}
+		s.buf = s.out
 	}
 	n := copy(p, s.out)
 	s.out = s.out[n:]
 	return n, nil
+}
+
+// plain says whether all of p can pass as it is, and notes that it has: nothing is
+// held, and no line that begins in p is or may become one that is looked at. feed
+// would make the same of it, by way of a copy.
+func (s *errorEvents) plain(p []byte) bool {
+	if s.isError || len(s.line) > 0 {
+		return false
+	}
+	lines, rest, passed := lineEndsIn(p), p, s.passed
+	if s.cr && rest[0] == '\n' {
+		rest = rest[1:]
+	}
+	for len(rest) > 0 {
+		end := lines.end(rest)
+		line := rest[:max(end, 0)]
+		if end < 0 {
+			line = rest
+		}
+		if !passed && len(line) > 0 && s.mayBeError(line) {
+			return false
+		}
+		if passed = end < 0; passed {
+			break
+		}
+		rest = rest[end+1:]
+	}
+	s.passed, s.cr = passed, p[len(p)-1] == '\r'
+	return true
 }
 
 // feed takes the next bytes of the stream.
@@ -75,7 +105,7 @@ func (s *errorEvents) part(p []byte) {
 		return
 	}
 	s.line = append(s.line, p...)
-	if len(s.line) > maxEventLine || !s.mayBeError() {
+	if len(s.line) > maxEventLine || !s.mayBeError(s.line) {
 		s.release()
 		s.passed = true
 	}
@@ -83,24 +113,37 @@ func (s *errorEvents) part(p []byte) {
 
 // starts of lines that are looked at, without blanks. The second and third are
 // for streams without "event:" (llama.cpp's OpenAI-like ones).
-var errorStarts = [][]byte{[]byte("event:error"), []byte(`data:{"error":`), []byte(`data:{"type":"error"`)}
+var errorStarts = [...]string{"event:error", `data:{"error":`, `data:{"type":"error"`}
 
-// mayBeError says whether the line is, or may become, one that is looked at.
-func (s *errorEvents) mayBeError() bool {
-	head := bytes.ReplaceAll(s.line[:min(len(s.line), 64)], []byte(" "), nil)
-	if s.isError && alike(head, []byte("data:")) {
+// mayBeError says whether a line is, or may become, one that is looked at.
+func (s *errorEvents) mayBeError(line []byte) bool {
+	if s.isError && alike(line, "data:") {
 		return true
 	}
 	for _, start := range errorStarts {
-		if alike(head, start) {
+		if alike(line, start) {
 			return true
 		}
 	}
 	return false
 }
 
-// alike says whether a starts with b, or b with a.
-func alike(a, b []byte) bool { return bytes.HasPrefix(a, b) || bytes.HasPrefix(b, a) }
+// alike says whether line, of which the blanks do not count, starts with start, or
+// start with it.
+func alike(line []byte, start string) bool {
+	for _, c := range line[:min(len(line), 64)] {
+		switch {
+		case c == ' ':
+		case start == "":
+			return true
+		case c != start[0]:
+			return false
+		default:
+			start = start[1:]
+		}
+	}
+	return true
+}
 
 // endLine decides on the line that has ended.
 func (s *errorEvents) endLine() {

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -32,14 +34,16 @@ type Forward struct {
 	Log         *slog.Logger
 
 	headWait time.Duration // for a request's head; zero: 10 s
+	slow     bool          // net/http reads all requests, and io.Copy copies
 }
 
 // forward is a Forward at work.
 type forward struct {
 	Forward
-	rec    *recorder
-	lis    *listener
-	engine *goproxy.ProxyHttpServer
+	rec     *recorder
+	lis     *listener
+	engine  *goproxy.ProxyHttpServer
+	buffers sync.Pool // of tunnels: *[pumpBuffer]byte
 }
 
 // Serve accepts on l until ctx ends, then closes every connection and returns
@@ -49,11 +53,15 @@ func (f *Forward) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("start forward proxy: %w", err)
 	}
 	s := &forward{Forward: *f}
+	s.buffers.New = func() any { return new([pumpBuffer]byte) }
 	s.IdleTimeout = orDefault(f.IdleTimeout, 5*time.Minute)
 	s.DialTimeout = orDefault(f.DialTimeout, 20*time.Second)
 	s.rec = &recorder{put: f.Record, subject: f.Subject, layer: audit.LayerProxy, log: f.Log}
 	s.lis = newListener(l, s.rec, f.MaxConns)
 	s.lis.headWait = f.headWait
+	if !f.slow {
+		s.lis.quick = s
+	}
 	s.engine = newEngine(f.Log)
 	return serveHTTP(ctx, s.lis, s, s.IdleTimeout, f.Log)
 }
@@ -152,7 +160,13 @@ func (s *forward) refuse(w http.ResponseWriter, r *http.Request, g *grant, no *r
 
 // allowHint follows what was refused by what the user would have to write.
 func allowHint(host string, port uint16, refused string) string {
-	return fmt.Sprintf("sallyport: %s. To allow it, add to policy.allow in your config: {host: %q, ports: [%d]}", refused, host, port)
+	b := make([]byte, 0, 512) // more than a name's refusal needs
+	b = append(append(b, "sallyport: "...), refused...)
+	b = append(b, ". To allow it, add to policy.allow in your config: {host: "...)
+	b = strconv.AppendQuote(b, host)
+	b = append(b, ", ports: ["...)
+	b = strconv.AppendUint(b, uint64(port), 10)
+	return string(append(b, "]}"...))
 }
 
 // headerSafe keeps printable ASCII, for a header's value.

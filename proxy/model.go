@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -49,8 +49,9 @@ type Model struct {
 type model struct {
 	Model
 	rec    *recorder
-	proxy  *httputil.ReverseProxy
+	up     http.RoundTripper
 	memory *semaphore.Weighted // bytes of request bodies at once
+	bulk   sync.Pool           // of *[bulkRead]byte
 }
 
 // concurrentBodies times MaxBody is the most that request bodies take at once.
@@ -70,7 +71,7 @@ func (m *Model) Serve(ctx context.Context, l net.Listener) error {
 	s.rec = &recorder{put: m.Record, subject: m.Subject, layer: audit.LayerModel, log: m.Log}
 	up := newUpstream(s.Dial, s.DialEach)
 	defer up.CloseIdleConnections()
-	s.proxy = s.newProxy(up)
+	s.up = up
 	return serveHTTP(ctx, newListener(l, s.rec, m.MaxConns), s, 5*time.Minute, m.Log)
 }
 
@@ -105,7 +106,7 @@ type request struct {
 	event    audit.Event
 	start    time.Time
 	endpoint policy.Endpoint
-	body     []byte // checked; nil where the method has none
+	body     []byte // checked; nil where the method has none, and once an answer has begun
 	failure  error  // why the model server's answer is not whole
 	overflow string // the model server's words, where the request did not fit its context
 }

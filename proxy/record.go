@@ -72,9 +72,11 @@ type knowing interface{ Process() *audit.Process }
 // event is an event about conn with nothing but addresses, a verdict and, where
 // conn knows it, who made the attempt.
 func event(conn net.Conn, v policy.Verdict) audit.Event {
-	e := audit.Event{
-		Src: conn.RemoteAddr().String(), Dst: conn.LocalAddr().String(),
-		Verdict: v.String(), Count: 1,
+	e := audit.Event{Verdict: v.String(), Count: 1}
+	if c, ok := conn.(*clientConn); ok {
+		e.Src, e.Dst = c.ends()
+	} else {
+		e.Src, e.Dst = conn.RemoteAddr().String(), conn.LocalAddr().String()
 	}
 	if k, ok := conn.(knowing); ok {
 		e.Process = k.Process()

@@ -29,6 +29,7 @@ type listener struct {
 	away     *away // for those beyond
 	max      int
 	headWait time.Duration   // for a request's head; zero: headTimeout
+	quick    *forward        // which refuses a connection's first requests; nil: net/http reads all
 	ctx      context.Context // ends with serveHTTP; what outlives a handler listens to it
 	wg       sync.WaitGroup  // one for each connection until its goroutine has ended
 	mu       sync.Mutex
@@ -43,6 +44,9 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		c := &clientConn{Conn: conn, owner: l}
+		if l.quick != nil {
+			c.quick = &quick{s: l.quick}
+		}
 		if l.admit(c) {
 			return c, nil
 		}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net"
 	"sync"
 )
@@ -69,4 +70,38 @@ func (s targetSide) CloseWrite() error {
 		return s.t.refuse(refused)
 	}
 	return s.side.CloseWrite()
+}
+
+// pumped is a targetSide whose two directions io.Copy leaves to a pump.
+type pumped struct{ targetSide }
+
+// ReadFrom copies what the container sends. Its first message goes by Write,
+// which holds it back.
+func (s pumped) ReadFrom(r io.Reader) (int64, error) {
+	from, ok := r.(*side)
+	if !ok || tcpOf(from.Conn) == nil {
+		return io.Copy(s.targetSide, r)
+	}
+	p := pump{buffers: &s.t.g.s.buffers, src: tcpOf(from.Conn), write: s.Write, dst: tcpOf(s.Conn), spliced: func(n int64) {
+		s.t.in.Add(n)
+		s.t.touch()
+	}}
+	return p.run(func() bool { return s.t.gate.open })
+}
+
+// WriteTo copies what goes to the container.
+func (s pumped) WriteTo(w io.Writer) (int64, error) {
+	to, ok := w.(*side)
+	if !ok || tcpOf(s.Conn) == nil {
+		return io.Copy(w, s.targetSide)
+	}
+	count := func(n int64) {
+		s.t.out.Add(n)
+		s.t.touch()
+	}
+	p := pump{buffers: &s.t.g.s.buffers, src: tcpOf(s.Conn), dst: tcpOf(to.Conn), spliced: count, write: func(b []byte) (int, error) {
+		count(int64(len(b)))
+		return to.Write(b)
+	}}
+	return p.run(func() bool { return true })
 }

@@ -31,6 +31,7 @@ type stream struct {
 	tail   tailScanner
 	heard  time.Time // when the model server was heard last
 	sent   time.Time // when the client was sent something last
+	stall  time.Time // when the deadline for writing was put off last
 	timer  *time.Timer
 	silent bool // given up after maxSilence
 	over   bool
@@ -44,9 +45,6 @@ func newStream(w http.ResponseWriter, m *model, giveUp func()) *stream {
 	s.timer = time.AfterFunc(s.maxSilence, s.tick)
 	return s
 }
-
-// Unwrap is for http.ResponseController.
-func (s *stream) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 // WriteHeader passes final statuses on.
 func (s *stream) WriteHeader(code int) {
@@ -68,40 +66,43 @@ func (s *stream) WriteHeader(code int) {
 	s.ResponseWriter.WriteHeader(code)
 }
 
+// Write passes a piece on at once.
 func (s *stream) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.heard = time.Now()
 	if s.sse {
+		s.events.now = s.heard
 		s.events.feed(p)
 	} else {
 		s.tail.feed(p)
 	}
-	s.heard = time.Now()
-	return s.send(p)
+	return s.send(p, s.heard)
 }
 
 // send writes to the client; s.mu is held.
-func (s *stream) send(p []byte) (int, error) {
-	if now := time.Now(); s.n == 0 || now.Sub(s.sent) > time.Second {
+func (s *stream) send(p []byte, now time.Time) (int, error) {
+	if now.Sub(s.stall) > time.Second { // not for each event
 		if err := s.rc.SetWriteDeadline(now.Add(writeStall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return 0, err
 		}
+		s.stall = now
 	}
 	n, err := s.ResponseWriter.Write(p)
 	s.n += int64(n)
-	s.sent = time.Now()
-	return n, err
+	s.sent = now
+	if err != nil {
+		return n, err
+	}
+	return n, s.rc.Flush()
 }
 
-// FlushError is what ReverseProxy flushes with.
-func (s *stream) FlushError() error {
+// flushHead sends what WriteHeader wrote.
+func (s *stream) flushHead() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.rc.Flush()
 }
-
-// Flush see FlushError.
-func (s *stream) Flush() { _ = s.FlushError() }
 
 // tick runs when the client or the model may have been silent for too long.
 func (s *stream) tick() {
@@ -133,9 +134,7 @@ func (s *stream) ping() {
 		s.sent = time.Now() // look again after pingAfter
 		return
 	}
-	if _, err := s.send([]byte(pingEvent)); err == nil {
-		_ = s.rc.Flush()
-	}
+	_, _ = s.send([]byte(pingEvent), time.Now()) // or the next piece fails
 }
 
 // interrupted tells the client of a broken event stream why it breaks, where an
@@ -147,9 +146,7 @@ func (s *stream) interrupted(message string) {
 		return
 	}
 	event := append([]byte("event: error\ndata: "), errorBody("api_error", message)...)
-	if _, err := s.send(append(event, "\n\n"...)); err == nil {
-		_ = s.rc.Flush()
-	}
+	_, _ = s.send(append(event, "\n\n"...), time.Now()) // the stream ends anyway
 }
 
 // end stops the pings; after it nothing is written.

@@ -62,7 +62,7 @@ func withPort(hostport, port string) string {
 }
 
 func plainName(name string) (string, error) {
-	if _, err := netip.ParseAddr(name); err == nil {
+	if literal(name) {
 		return "", errLiteral
 	}
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
@@ -85,6 +85,16 @@ func plainName(name string) (string, error) {
 		return "", errLiteral
 	}
 	return name, nil
+}
+
+// literal says whether name is an address. What can be none is not parsed: the error
+// of that makes garbage.
+func literal(name string) bool {
+	if strings.IndexByte(name, ':') < 0 && strings.Trim(name, "0123456789.") != "" {
+		return false
+	}
+	_, err := netip.ParseAddr(name)
+	return err == nil
 }
 
 // numeric says whether a last label makes the whole an IPv4 address (WHATWG URL

@@ -88,7 +88,10 @@ func (t *tunnel) dial(context.Context, string, string) (net.Conn, error) {
 	t.target = &side{Conn: conn, t: t}
 	t.touch()
 	t.timer = time.AfterFunc(t.g.s.IdleTimeout, t.tick)
-	return targetSide{t.target}, nil
+	if t.g.s.slow {
+		return targetSide{t.target}, nil
+	}
+	return pumped{targetSide{t.target}}, nil
 }
 
 // connectFailed records and answers a CONNECT whose dial failed.

@@ -64,12 +64,13 @@ func (u *usage) take(t tokens) {
 // stands between two events, and what message_start and message_delta count.
 type eventScanner struct {
 	usage
-	line    []byte // the current line, up to maxEventLine bytes
-	over    bool   // the current line is longer
-	bytes   bool   // the current line holds a byte
-	inEvent bool   // an event has begun and not ended
-	cr      bool   // the last byte was a CR: a LF may follow
-	stopped bool   // message_stop has passed
+	line    []byte    // the current line, up to maxEventLine bytes
+	over    bool      // the current line is longer
+	bytes   bool      // the current line holds a byte
+	inEvent bool      // an event has begun and not ended
+	cr      bool      // the last byte was a CR: a LF may follow
+	stopped bool      // message_stop has passed
+	now     time.Time // when the bytes came that are fed; its owner sets it
 }
 
 // boundary says whether something may be put into the stream here.
@@ -77,6 +78,7 @@ func (s *eventScanner) boundary() bool { return !s.inEvent && !s.bytes && !s.cr 
 
 // feed takes the next bytes of the stream.
 func (s *eventScanner) feed(p []byte) {
+	lines := lineEndsIn(p)
 	for len(p) > 0 {
 		if s.cr && p[0] == '\n' {
 			p = p[1:]
@@ -84,18 +86,18 @@ func (s *eventScanner) feed(p []byte) {
 			continue
 		}
 		s.cr = false
-		end := bytes.IndexAny(p, "\r\n")
+		end := lines.end(p)
 		if end < 0 {
 			s.keep(p)
 			return
 		}
-		s.keep(p[:end])
+		s.endLine(p[:end])
 		s.cr = p[end] == '\r'
-		s.endLine()
 		p = p[end+1:]
 	}
 }
 
+// keep takes a part of a line that has not ended.
 func (s *eventScanner) keep(p []byte) {
 	if len(p) == 0 {
 		return
@@ -109,17 +111,37 @@ func (s *eventScanner) keep(p []byte) {
 	}
 }
 
-func (s *eventScanner) endLine() {
-	s.inEvent = s.bytes
-	if data, ok := bytes.CutPrefix(s.line, []byte("data:")); ok && !s.over {
+// endLine takes the rest of a line: mostly all of it, which need not be kept.
+func (s *eventScanner) endLine(rest []byte) {
+	line := rest
+	if s.bytes || len(rest) > maxEventLine {
+		s.keep(rest)
+		line = s.line
+	}
+	s.inEvent = s.bytes || len(rest) > 0
+	if data, ok := bytes.CutPrefix(line, []byte("data:")); ok && !s.over {
 		s.data(data)
 	}
 	s.line, s.over, s.bytes = s.line[:0], false, false
 }
 
+// lineEnds finds the ends of lines in some bytes. That none is a CR is usual, and
+// quick.
+type lineEnds bool
+
+func lineEndsIn(p []byte) (onlyLF lineEnds) { return bytes.IndexByte(p, '\r') < 0 }
+
+// end is where the first line of rest, an end of the bytes, ends; -1: not in it.
+func (onlyLF lineEnds) end(rest []byte) int {
+	if onlyLF {
+		return bytes.IndexByte(rest, '\n')
+	}
+	return bytes.IndexAny(rest, "\r\n")
+}
+
 func (s *eventScanner) data(b []byte) {
 	if bytes.Contains(b, []byte(`"content_block_`)) {
-		if s.last = time.Now(); s.first.IsZero() {
+		if s.last = s.now; s.first.IsZero() {
 			s.first = s.last
 		}
 	}
@@ -130,7 +152,7 @@ func (s *eventScanner) data(b []byte) {
 		return
 	}
 	var c counts
-	if json.Unmarshal(b, &c) != nil {
+	if unmarshalApart(b, &c) != nil {
 		return
 	}
 	switch c.Type {
@@ -139,6 +161,14 @@ func (s *eventScanner) data(b []byte) {
 	case "message_delta":
 		s.take(c.Usage)
 	}
+}
+
+// unmarshalApart is json.Unmarshal on a stack of its own: it needs 16 kB of one,
+// which a stream's would keep for as long as the stream lasts.
+func unmarshalApart(b []byte, into any) error {
+	done := make(chan error)
+	go func() { done <- json.Unmarshal(b, into) }()
+	return <-done
 }
 
 // tailScanner keeps the end of a JSON response, in which usage is looked for
