@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
@@ -31,13 +32,9 @@ func (e *Engine) Check(ctx context.Context) (Info, error) {
 	if e.socket == "" {
 		return Info{}, unsupported("remote engines", "sandboxes run on this machine only")
 	}
-	version, err := e.api.ServerVersion(ctx, client.ServerVersionOptions{})
+	version, res, err := e.describe(ctx)
 	if err != nil {
-		return Info{}, fmt.Errorf("ask the Docker engine for its version: %w", err)
-	}
-	res, err := e.api.Info(ctx, client.InfoOptions{})
-	if err != nil {
-		return Info{}, fmt.Errorf("ask the Docker engine what it is: %w", err)
+		return Info{}, err
 	}
 	kernel, err := ownKernel()
 	if err != nil {
@@ -56,6 +53,22 @@ func (e *Engine) Check(ctx context.Context) (Info, error) {
 	}
 	e.info.Store(&info)
 	return info, nil
+}
+
+// describe asks both questions at once: each takes an engine some milliseconds.
+func (e *Engine) describe(ctx context.Context) (version client.ServerVersionResult, info client.SystemInfoResult, err error) {
+	var infoErr error
+	var asked sync.WaitGroup
+	asked.Go(func() { info, infoErr = e.api.Info(ctx, client.InfoOptions{}) })
+	version, err = e.api.ServerVersion(ctx, client.ServerVersionOptions{})
+	asked.Wait()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("ask the Docker engine for its version: %w", err)
+	case infoErr != nil:
+		err = fmt.Errorf("ask the Docker engine what it is: %w", infoErr)
+	}
+	return version, info, err
 }
 
 // classify returns why an engine cannot run sandboxes; nil: it can.

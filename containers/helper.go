@@ -65,33 +65,45 @@ func (e *Engine) EnsureHelper(ctx context.Context, binary string) (string, error
 	}
 	defer f.Close()
 	sum := sha256.New()
-	size, err := io.Copy(sum, f)
-	if err != nil {
+	if _, err := io.Copy(sum, f); err != nil {
 		return "", fmt.Errorf("make the helper image: read %s: %w", binary, err)
 	}
-	io.WriteString(sum, netAdminPermitted()) // another way to pack it makes another image
-	tag := "sallyport/helper:" + hex.EncodeToString(sum.Sum(nil))[:16]
+	return e.EnsureHelperOf(ctx, binary, hex.EncodeToString(sum.Sum(nil)))
+}
+
+// EnsureHelperOf is EnsureHelper for who knows the binary's SHA-256 already, in
+// hexadecimal: to read it takes longer than the rest. A binary that has another is
+// not packed.
+func (e *Engine) EnsureHelperOf(ctx context.Context, binary, sum string) (string, error) {
+	name := sha256.Sum256([]byte(sum + netAdminPermitted())) // another way to pack it makes another image
+	tag := "sallyport/helper:" + hex.EncodeToString(name[:])[:16]
 	have, err := e.ImageExists(ctx, tag)
 	if err != nil || have {
 		return tag, err
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
+	f, err := os.Open(binary)
+	if err != nil {
 		return "", fmt.Errorf("make the helper image: %w", err)
 	}
-	return tag, e.importHelper(ctx, tag, f, size)
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("make the helper image: %w", err)
+	}
+	return tag, e.importHelper(ctx, tag, f, info.Size(), sum)
 }
 
-func (e *Engine) importHelper(ctx context.Context, tag string, binary io.Reader, size int64) error {
+func (e *Engine) importHelper(ctx context.Context, tag string, binary io.Reader, size int64, sum string) error {
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
-		err := packHelper(w, binary, size)
+		err := packHelper(w, binary, size, sum)
 		w.CloseWithError(err)
 		packed <- err
 	}()
 	err := e.imageImport(ctx, tag, r)
 	r.CloseWithError(errors.New("the engine stopped reading"))
-	if packErr := <-packed; packErr != nil && err == nil {
+	if packErr := <-packed; packErr != nil && (err == nil || errors.Is(packErr, errOtherBinary)) {
 		err = packErr
 	}
 	if err != nil {
@@ -126,21 +138,29 @@ func drain(body io.Reader) error {
 	}
 }
 
-// packHelper writes the helper's file system.
-func packHelper(out io.Writer, binary io.Reader, size int64) error {
+// errOtherBinary keeps one binary from getting the name of another.
+var errOtherBinary = errors.New("the binary has changed meanwhile; hint: try again")
+
+// packHelper writes the helper's file system. It leaves the archive without an end,
+// which no engine takes, where the binary has another SHA-256 than sum.
+func packHelper(out io.Writer, binary io.Reader, size int64, sum string) error {
 	w := tar.NewWriter(out)
+	read := sha256.New()
 	files := []tarFile{
 		{name: "etc/", mode: 0o755},
 		{name: "etc/passwd", data: []byte("root:x:0:0:root:/:/sbin/nologin\n")},
 		{name: "etc/group", data: []byte("root:x:0:\n")},
 		{name: "tmp/", mode: 0o1777},
-		{name: "gateway", mode: 0o755, body: binary, size: size,
+		{name: "gateway", mode: 0o755, body: io.TeeReader(binary, read), size: size,
 			pax: map[string]string{"SCHILY.xattr.security.capability": netAdminPermitted()}},
 	}
 	for _, f := range files {
 		if err := f.write(w); err != nil {
 			return err
 		}
+	}
+	if hex.EncodeToString(read.Sum(nil)) != sum {
+		return errOtherBinary
 	}
 	return w.Close()
 }

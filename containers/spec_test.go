@@ -3,6 +3,8 @@ package containers
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +84,8 @@ func TestAgentAsAskedOfTheEngine(t *testing.T) {
 // that only, and only by asking.
 func TestHelperImageHoldsOneProgram(t *testing.T) {
 	var packed bytes.Buffer
-	if err := packHelper(&packed, strings.NewReader("program"), 7); err != nil {
+	sum := sha256.Sum256([]byte("program"))
+	if err := packHelper(&packed, strings.NewReader("program"), 7, hex.EncodeToString(sum[:])); err != nil {
 		t.Fatal(err)
 	}
 	var names []string

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -68,6 +70,9 @@ func (a *attempts) take(c tcpConn) net.Conn {
 	return t
 }
 
+// NetConn is the connection below.
+func (t *attempt) NetConn() net.Conn { return t.tcpConn }
+
 // Process tells who makes the attempt that begins: for a connection's first one
 // who made the connection, later who has it now.
 func (t *attempt) Process() *audit.Process {
@@ -88,15 +93,59 @@ func (t *attempt) find() *audit.Process {
 
 // attribute adds who sent a DNS query by UDP, which has no connection to tell.
 func (a *attempts) attribute(e audit.Event) audit.Event {
-	if e.Layer != audit.LayerDNS || e.Proto != "udp" || e.Lost > 0 || e.Process != nil {
-		return e
-	}
-	src, errSrc := netip.ParseAddrPort(e.Src)
-	dst, errDst := netip.ParseAddrPort(e.Dst)
-	if errSrc == nil && errDst == nil {
-		e.Process = a.finder.Find("udp", src, dst)
+	if r, ok := routeOf(e); ok {
+		e.Process = a.sender(r)
 	}
 	return e
+}
+
+// attributeAll is attribute of each of events that came at once. Those of one socket
+// share an answer; all others are looked for at the same time, so that they can
+// share a look.
+func (a *attempts) attributeAll(es []audit.Event) {
+	routes, found := make([]route, len(es)), map[route]*audit.Process{}
+	for i, e := range es {
+		routes[i], _ = routeOf(e)
+		found[routes[i]] = nil
+	}
+	delete(found, route{}) // of those who are not looked for
+	var looking sync.WaitGroup
+	var mu sync.Mutex // guards found
+	for _, r := range slices.Collect(maps.Keys(found)) {
+		looking.Go(func() {
+			p := a.sender(r)
+			mu.Lock()
+			defer mu.Unlock()
+			found[r] = p
+		})
+	}
+	looking.Wait()
+	for i, r := range routes {
+		if r != (route{}) {
+			es[i].Process = found[r]
+		}
+	}
+}
+
+// route is where a query came from and where it went.
+type route struct{ src, dst string }
+
+// routeOf says whether who sent it has to be looked for.
+func routeOf(e audit.Event) (r route, ok bool) {
+	if e.Layer != audit.LayerDNS || e.Proto != "udp" || e.Lost > 0 || e.Process != nil {
+		return route{}, false
+	}
+	return route{e.Src, e.Dst}, true
+}
+
+// sender is who sent a datagram; nil: that is no route.
+func (a *attempts) sender(r route) *audit.Process {
+	src, errSrc := netip.ParseAddrPort(r.src)
+	dst, errDst := netip.ParseAddrPort(r.dst)
+	if errSrc != nil || errDst != nil {
+		return nil
+	}
+	return a.finder.Find("udp", src, dst)
 }
 
 // addrPort returns the zero AddrPort for what is no TCP address.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/origin"
@@ -147,6 +148,26 @@ func TestLookoutsAnswer(t *testing.T) {
 	if p := f.Find("tcp", at, at); p == nil || p.Unknown == "" {
 		t.Errorf("no answer: %+v", p)
 	}
+}
+
+// One that is busy is not asked at once again, and what it would say is said; then it is.
+func TestBusyLookoutIsSpared(t *testing.T) {
+	at := netip.MustParseAddrPort("10.213.0.0:1000")
+	synctest.Test(t, func(t *testing.T) {
+		says := &audit.Process{Unknown: origin.Busy}
+		f := answering(t, says).of("0123456789ab", origin.Sandbox{})
+		if p := f.Find("tcp", at, at); p.Unknown != origin.Busy {
+			t.Errorf("%+v", p)
+		}
+		*says = *hostile // nobody asks now
+		if p := f.Find("tcp", at, at); p.Unknown != origin.Busy {
+			t.Errorf("it was asked: %+v", p)
+		}
+		<-time.After(lookoutBusy)
+		if p := f.FindAccepted(at, at, func() bool { return true }); !reflect.DeepEqual(p, hostile) {
+			t.Errorf("it was not asked again: %+v", p)
+		}
+	})
 }
 
 // A lookout that does not answer, or has ended, costs an attempt its process, and

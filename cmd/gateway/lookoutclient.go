@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,8 +23,9 @@ import (
 )
 
 const (
-	lookoutWaiting = 4096            // questions that wait for an answer
-	lookoutPatient = 2 * time.Second // for an answer, as origin itself is
+	lookoutWaiting = 4096                 // questions that wait for an answer
+	lookoutPatient = 2 * time.Second      // for an answer, as origin itself is
+	lookoutBusy    = 5 * time.Millisecond // that it is spared once it says that it is busy: it may look for a quarter of that
 	lookoutGone    = "what looks at processes has ended"
 )
 
@@ -172,7 +174,7 @@ func (l *lookout) open(id string, s origin.Sandbox) finder {
 
 // of is open without telling: the sandbox is served already, or was.
 func (l *lookout) of(id string, s origin.Sandbox) *farFinder {
-	return &farFinder{l, sandboxToLook{id, s}}
+	return &farFinder{lookout: l, sandbox: sandboxToLook{id, s}, made: time.Now()}
 }
 
 // finder says who made an attempt, as an *origin.Finder does.
@@ -185,6 +187,8 @@ type finder interface {
 type farFinder struct {
 	lookout *lookout
 	sandbox sandboxToLook
+	made    time.Time
+	spared  atomic.Int64 // when it is asked again, as a time since made
 }
 
 func (f *farFinder) Find(proto string, src, dst netip.AddrPort) *audit.Process {
@@ -200,6 +204,9 @@ func (f *farFinder) FindAccepted(src, dst netip.AddrPort, open func() bool) *aud
 }
 
 func (f *farFinder) find(a attemptToLook) *audit.Process {
+	if int64(time.Since(f.made)) < f.spared.Load() {
+		return &audit.Process{Unknown: origin.Busy} // as it would say, without the two ways
+	}
 	said, err := f.lookout.ask(context.Background(), question{Find: &a})
 	switch {
 	case errors.Is(err, errLookoutGone):
@@ -208,6 +215,8 @@ func (f *farFinder) find(a attemptToLook) *audit.Process {
 		return &audit.Process{Unknown: err.Error()}
 	case said.Process == nil:
 		return &audit.Process{Unknown: origin.Changing}
+	case said.Process.Unknown == origin.Busy:
+		f.spared.Store(int64(time.Since(f.made) + lookoutBusy))
 	}
 	return said.Process
 }

@@ -56,6 +56,7 @@ func prove(c *cobra.Command, p process, spec verify.QuickSpec) error {
 		return err
 	}
 	defer restore()
+	verify.AwaitPlug(c.Context(), spec)
 	results := verify.Quick(c.Context(), spec)
 	if err := verify.WriteProof(p.stdout, results); err != nil {
 		return err

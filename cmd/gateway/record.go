@@ -37,6 +37,17 @@ func (r *record) AppendAll(events []audit.Event) ([]audit.Event, error) {
 	return stored, err
 }
 
+// AppendEach stores all of events or none, and counts them if they were stored.
+func (r *record) AppendEach(events []audit.Event) error {
+	err := r.Store.AppendEach(events)
+	if err == nil {
+		for _, e := range events {
+			r.metrics.Observe(e)
+		}
+	}
+	return err
+}
+
 // openRecord opens the store as the configuration says.
 func (g *gateway) openRecord() error {
 	c := g.config.Audit

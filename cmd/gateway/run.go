@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -87,7 +88,7 @@ type gateway struct {
 	kernel     confine.Kernel // its Landlock
 	hub        *sandbox.Hub
 	hosts      *hosts
-	binary     string
+	binary     func() (string, error) // SHA-256 of our program; it takes as long as the rest of the start
 	since      time.Time
 	down       context.CancelFunc
 	log        *slog.Logger
@@ -100,7 +101,7 @@ func newGateway(p process, c *cobra.Command, before *begun) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{process: p, paths: paths, since: time.Now().UTC(), log: newLogger(p.stderr)}
+	g := &gateway{process: p, paths: paths, since: time.Now().UTC(), log: newLogger(p.stderr), binary: sync.OnceValues(ownHash)}
 	g.configFile, _ = c.Flags().GetString("config")
 	if before != nil {
 		if g.kernel, err = confine.Ask(); err != nil {
@@ -117,9 +118,6 @@ func newGateway(p process, c *cobra.Command, before *begun) (*gateway, error) {
 	g.config = cfg
 	g.policy.Store(rules)
 	if err := paths.Make(); err != nil {
-		return nil, err
-	}
-	if g.binary, err = ownHash(); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -197,6 +195,7 @@ func (g *gateway) serve(ctx context.Context) (err error) {
 	}
 	g.hosts.takeUp() // before a launcher can hand over keys
 	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.Go(func() error { _, err := g.binary(); return err }) // before the first launcher asks
 	tasks.Go(func() error { return g.hosts.run(ctx) })
 	tasks.Go(func() error { return g.hub.Run(ctx, wallSocket) })
 	tasks.Go(func() error { return api.Serve(ctx, controlSocket) })

@@ -27,6 +27,14 @@ func (g *gateway) serveSandbox(ctx context.Context, s sandbox.Plugged) error {
 		_, err := g.audit.Append(tries.attribute(e))
 		return err
 	}
+	recordAll := func(es []audit.Event) error {
+		who := s.Subject()
+		for i := range es {
+			es[i].Subject = who
+		}
+		tries.attributeAll(es)
+		return g.audit.AppendEach(es)
+	}
 	log := g.log.With("sandbox", s.Sandbox)
 	subject := s.Registration.Subject
 	recordUse := func(e audit.Event) error {
@@ -44,7 +52,7 @@ func (g *gateway) serveSandbox(ctx context.Context, s sandbox.Plugged) error {
 	}
 	forward := &proxy.Forward{Subject: subject, Policy: g.policy.Load, Dial: g.dialAllowed, Record: record, Log: log}
 	intercept := &proxy.Intercept{Subject: subject, Record: record, Log: log}
-	names := &dnsblock.Server{Subject: subject, Record: record, Log: log}
+	names := &dnsblock.Server{Subject: subject, Record: record, RecordAll: recordAll, Log: log}
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return model.Serve(ctx, tries.watch(s.Model)) })
 	tasks.Go(func() error { return forward.Serve(ctx, tries.watch(s.Proxy)) })
@@ -102,8 +110,9 @@ func (g *gateway) handlers(wallToken string) control.Handlers {
 
 func (g *gateway) status() control.Status {
 	up, ipv6 := g.hub.WallUp()
+	binary, _ := g.binary() // an error ends the gateway
 	return control.Status{
-		Version: version(), PID: os.Getpid(), Since: g.since, Binary: g.binary, Config: g.config.Path,
+		Version: version(), PID: os.Getpid(), Since: g.since, Binary: binary, Config: g.config.Path,
 		Audit: g.paths.Audit(), Log: g.paths.Log(), Wall: control.WallStatus{Up: up, IPv6: ipv6},
 		Sandboxes: g.hub.List(), Hosts: g.hosts.status(), Confinement: g.confinement(),
 	}

@@ -105,7 +105,7 @@ func (s *session) agentSpec(profile agents.Profile, a sandbox.Addresses, image s
 		return containers.AgentSpec{}, usage(errors.New("an image needs a command; hint: launcher run IMAGE MODEL -- command"))
 	}
 	return containers.AgentSpec{
-		Name: "sallyport-agent-" + s.id, Image: image, Holder: s.holder, UID: s.caller.uid, GID: s.caller.gid,
+		Name: "sallyport-agent-" + s.id, Image: image, Holder: s.holderName(), UID: s.caller.uid, GID: s.caller.gid,
 		Entrypoint: append(prove, "--"), Cmd: command, Env: profile.Env, WorkDir: s.caller.folder,
 		Binds: append(binds, files...), TTY: s.tty(), Stdin: true, Labels: s.labels(containers.RoleAgent),
 		MemoryMB: int64(s.config.Agent.Memory) >> 20, PidsLimit: s.config.Agent.Pids,

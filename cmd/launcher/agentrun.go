@@ -24,27 +24,23 @@ type agentRun struct {
 	input      *input
 	output     *output
 	profile    agents.Profile
-	began      time.Time   // zero: the agent never ran
-	killer     *time.Timer // ends an agent that was asked to end; nil: it was not
-	engineAway bool        // the engine was stopped while the agent ran
-	notes      []string    // to say when the terminal is the user's again
+	up         func(context.Context) error // waits for what the proof needs
+	before     snapshot                    // of the project, as it was before the agent ran
+	began      time.Time                   // zero: the agent never ran
+	killer     *time.Timer                 // ends an agent that was asked to end; nil: it was not
+	engineAway bool                        // the engine was stopped while the agent ran
+	notes      []string                    // to say when the terminal is the user's again
 }
 
-// runAgent creates the agent's container, has it show that it is closed, lets the
-// agent run, and returns its exit code.
-func (s *session) runAgent(ctx context.Context, spec containers.AgentSpec, profile agents.Profile) (int, error) {
-	s.undo = append(s.undo, func(ctx context.Context) error { return s.engine.Remove(ctx, spec.Name) })
-	id, err := s.createAgent(ctx, spec)
-	if err != nil {
-		return 0, err
-	}
+// runAgent starts the agent's container, has it show that it is closed once it is up,
+// lets the agent run, and returns its exit code.
+func (s *session) runAgent(ctx context.Context, container string, profile agents.Profile, up func(context.Context) error) (int, error) {
 	sc, err := s.openScreen()
 	if err != nil {
 		return 0, err
 	}
 	defer sc.close(s.options.stdout)
-	before := s.takeSnapshot(ctx)
-	run := &agentRun{session: s, container: id, screen: sc, input: newInput(s.options.stdin), output: newOutput(sc.out), profile: profile}
+	run := &agentRun{session: s, container: container, up: up, screen: sc, input: newInput(s.options.stdin), output: newOutput(sc.out), profile: profile}
 	code, err := run.run(ctx)
 	sc.close(s.options.stdout)
 	run.input.end()
@@ -55,7 +51,7 @@ func (s *session) runAgent(ctx context.Context, spec containers.AgentSpec, profi
 		return code, err
 	}
 	ctx = context.WithoutCancel(ctx)
-	s.tellChanges(before, s.takeSnapshot(ctx))
+	s.tellChanges(run.before, s.takeSnapshot(ctx))
 	s.rememberSpeed(ctx)
 	// The sandbox's end completes its record, which the summary reads.
 	if unregisterErr := s.unregister(ctx); unregisterErr != nil {
@@ -90,7 +86,12 @@ func (r *agentRun) run(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	go func() { _ = attached.Wait(); proof.end() }() // its error is read in follow
-	if err := r.letGo(ctx, proof); err != nil {
+	r.before = r.takeSnapshot(ctx)                   // nothing of the agent's runs yet
+	err = r.up(ctx)
+	if err == nil {
+		err = r.letGo(ctx, proof)
+	}
+	if err != nil {
 		stop()
 		return 0, err
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/sallyport/sallyport/containers"
 )
 
-// startDemo starts the stand-in model in a container without a network.
-func (s *session) startDemo(ctx context.Context) error {
+// prepareDemo makes what the stand-in model needs to start.
+func (s *session) prepareDemo(ctx context.Context) error {
 	folder := s.modelSocketFolder()
 	s.undo = append(s.undo, func(context.Context) error { return s.caller.removeFolder(folder) })
 	if err := s.caller.makeFolder(folder); err != nil {
@@ -22,21 +22,32 @@ func (s *session) startDemo(ctx context.Context) error {
 		return err
 	}
 	s.target = target
-	s.undo = append(s.undo, func(context.Context) error { return stop() })
-	id, err := s.startHelper(ctx, containers.HelperSpec{
-		Name: "sallyport-demo-" + s.id, Cmd: []string{"demo-model", "--host-listener", target.Address()},
-		Binds:  []containers.Bind{{Source: folder, Target: modelFolderInside}},
+	s.undo = append(s.undo, func(context.Context) error { return stop() }, s.removeDemo)
+	s.model.Upstream.Address = filepath.Join(folder, "model.sock")
+	return nil
+}
+
+// startDemo starts the stand-in model in a container without a network.
+func (s *session) startDemo(ctx context.Context) (err error) {
+	s.demo, err = s.startHelper(ctx, containers.HelperSpec{
+		Name: "sallyport-demo-" + s.id, Cmd: []string{"demo-model", "--host-listener", s.target.Address()},
+		Binds:  []containers.Bind{{Source: s.modelSocketFolder(), Target: modelFolderInside}},
 		Labels: s.labels(containers.RoleModel),
 	})
 	if err != nil {
 		return err
 	}
-	s.undo = append(s.undo, func(ctx context.Context) error { return s.engine.Remove(ctx, id) })
-	s.model.Upstream.Address = filepath.Join(folder, "model.sock")
-	if err := s.awaitSocket(ctx, s.model.Upstream.Address, id); err != nil {
-		return fmt.Errorf("the stand-in model did not start: %w%s", err, s.lastLines(ctx, id))
+	if err := s.awaitSocket(ctx, s.model.Upstream.Address, s.demo); err != nil {
+		return fmt.Errorf("the stand-in model did not start: %w%s", err, s.lastLines(ctx, s.demo))
 	}
 	return nil
+}
+
+func (s *session) removeDemo(ctx context.Context) error {
+	if s.demo == "" {
+		return nil
+	}
+	return s.engine.Remove(ctx, s.demo)
 }
 
 // awaitSocket waits until a server in a container listens on a unix socket.

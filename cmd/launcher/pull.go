@@ -131,9 +131,11 @@ func (a *modelCommand) throughGateway(ctx context.Context, rules []policy.Rule, 
 	if err != nil {
 		return err
 	}
-	if err := s.checkBinary(status); err != nil {
-		return err
+	installed, err := hashFile(s.binary)
+	if err != nil {
+		return fmt.Errorf("read the gateway's binary: %w", err)
 	}
+	s.checkBinary(status, installed)
 	var refused refusals
 	var id string
 	err = s.client.Pull(ctx, control.PullRequest{Name: a.model.Name, Hosts: rules}, func(ctx context.Context, ready control.PullReady) error {

@@ -38,11 +38,13 @@ type session struct {
 	launcher string // our own label
 	helper   string // image
 	holder   string // id of its container; empty: none yet
+	demo     string // id of the stand-in model's container; empty: none (yet)
 	model    model
 	sites    *sites
 	hosts    []tunnel.Host // GPU hosts that the gateway was told of
 	target   *target       // the demo's listener on this host; nil: not the demo
 	unsafe   string        // why the project should not have been mounted; empty: it may be
+	wallIPv6 bool          // the wall serves IPv6
 	ipv6     bool          // the sandbox has IPv6
 	watch    []string      // paths that git on this machine obeys
 	undo     []func(context.Context) error
@@ -138,26 +140,27 @@ func (s *session) run(ctx context.Context) (code int, err error) {
 	if err := s.caller.makeHome(); err != nil {
 		return 0, err
 	}
-	if err := s.prepare(ctx); err != nil {
+	if err := s.prepareShared(ctx); err != nil {
 		return 0, err
 	}
 	image, err := s.agentImage(ctx)
 	if err != nil {
 		return 0, err
 	}
-	addresses, err := s.startSandbox(ctx)
+	begun, cancel := context.WithCancel(ctx)
+	model, err := s.beginModel(begun)
+	defer func() { // nothing is begun any more when it is undone
+		cancel()
+		_, _ = model()
+	}()
 	if err != nil {
 		return 0, err
 	}
-	profile, err := s.profile(addresses)
+	container, profile, addresses, err := s.makeAgent(ctx, image, mounts)
 	if err != nil {
 		return 0, err
 	}
-	spec, err := s.agentSpec(profile, addresses, image, mounts)
-	if err != nil {
-		return 0, err
-	}
-	return s.runAgent(ctx, spec, profile)
+	return s.runAgent(ctx, container, profile, func(ctx context.Context) error { return s.awaitUp(ctx, model, addresses) })
 }
 
 // cleanUp undoes what was begun, the last first.
@@ -182,29 +185,32 @@ func (s *session) tellRoot() {
 	}
 }
 
-// prepare brings up what all sandboxes share, and the way to the model.
-func (s *session) prepare(ctx context.Context) error {
-	if err := s.prepareShared(ctx); err != nil {
-		return err
-	}
-	defer s.sites.closeAll() // the gateway has connections of its own
-	return s.reachModel(ctx)
-}
-
 // prepareShared removes what killed launchers left, and has the gateway and the wall
-// run.
+// run, and their image made.
 func (s *session) prepareShared(ctx context.Context) error {
-	swept, err := s.engine.Sweep(ctx, s.caller.uid, launcherAlive)
-	if err != nil {
-		return err
-	}
+	var swept []containers.Container
+	var status control.Status
+	var started bool
+	var installed string
+	var kept error // why the running gateway keeps its rules
+	err := sideBySide(
+		func() (err error) {
+			if swept, err = s.engine.Sweep(ctx, s.caller.uid, launcherAlive); err != nil {
+				return err
+			}
+			return s.sweepFolders()
+		},
+		func() (err error) {
+			if status, started, err = s.startGateway(ctx); err == nil && !started {
+				kept = s.client.Reload(ctx)
+			}
+			return err
+		},
+		func() (err error) { installed, err = s.makeHelper(ctx); return err },
+	)
 	if len(swept) > 0 {
 		s.progress.note("removed %d containers that a launcher which was killed left behind", len(swept))
 	}
-	if err := s.sweepFolders(); err != nil {
-		return err
-	}
-	status, started, err := s.startGateway(ctx)
 	if err != nil {
 		return err
 	}
@@ -213,33 +219,32 @@ func (s *session) prepareShared(ctx context.Context) error {
 		state = "started in the background"
 	}
 	s.progress.done("gateway", "%s, pid %d", state, status.PID)
-	if err := s.checkBinary(status); err != nil {
-		return err
-	}
-	if !started {
-		if err := s.client.Reload(ctx); err != nil {
-			s.progress.warn("the running gateway keeps its old rules: %v", err)
-		}
-	}
-	if s.helper, err = s.engine.EnsureHelper(ctx, s.binary); err != nil {
-		return err
+	s.checkBinary(status, installed)
+	if kept != nil {
+		s.progress.warn("the running gateway keeps its old rules: %v", kept)
 	}
 	return s.startWall(ctx, s.isCurrent)
 }
 
-// checkBinary says so if the gateway that runs is not the one that is installed.
-func (s *session) checkBinary(status control.Status) error {
-	installed, err := hashFile(s.binary)
-	if err != nil {
-		return fmt.Errorf("read the gateway's binary: %w", err)
+// makeHelper makes the image of the gateway's binary, unless it is there, and
+// returns the binary's SHA-256.
+func (s *session) makeHelper(ctx context.Context) (installed string, err error) {
+	if installed, err = hashFile(s.binary); err != nil {
+		return "", fmt.Errorf("read the gateway's binary: %w", err)
 	}
+	s.helper, err = s.engine.EnsureHelperOf(ctx, s.binary, installed)
+	return installed, err
+}
+
+// checkBinary says so if the gateway that runs is not the one that is installed, or
+// has another configuration.
+func (s *session) checkBinary(status control.Status, installed string) {
 	if status.Binary != installed {
 		s.progress.note("the running gateway is of another version; hint: gateway down --force, and the next launcher starts this one")
 	}
 	if status.Config != s.config.Path && !s.caller.root {
 		s.progress.warn("the running gateway's rules are those of %s, not of %s; hint: gateway down --force, and start again", orDefaults(status.Config), orDefaults(s.config.Path))
 	}
-	return nil
 }
 
 func orDefaults(configFile string) string {

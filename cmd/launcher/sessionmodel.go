@@ -15,28 +15,52 @@ import (
 	"github.com/sallyport/sallyport/sandbox"
 )
 
-// reachModel starts what serves the model, unless it runs; hands the GPU hosts
-// over; and asks the gateway whether the server answers.
+// beginModel has the model served, unless it is, and the gateway reach it. The
+// stand-in is brought up beside what follows: its socket is known before it is there.
+// ready waits for the model, and is never nil.
+func (s *session) beginModel(ctx context.Context) (ready func() (control.ModelCheck, error), err error) {
+	var check control.ModelCheck
+	if !s.model.StandIn() {
+		if err = s.reachModel(ctx); err == nil {
+			if check, err = s.askModel(ctx); err == nil {
+				s.useModel(check)
+			}
+		}
+		return func() (control.ModelCheck, error) { return check, err }, err
+	}
+	if err := s.prepareDemo(ctx); err != nil {
+		return func() (control.ModelCheck, error) { return check, err }, err
+	}
+	wait := aside(func() (err error) {
+		if err = s.startDemo(ctx); err == nil {
+			check, err = s.askModel(ctx)
+		}
+		return err
+	})
+	return func() (control.ModelCheck, error) { err := wait(); return check, err }, nil
+}
+
+// reachModel starts what serves a model that is no stand-in, unless it runs, and hands
+// the GPU hosts over.
 func (s *session) reachModel(ctx context.Context) error {
-	var err error
-	switch {
-	case s.model.StandIn():
-		err = s.startDemo(ctx)
-	case s.model.ours():
-		err = s.serveModel(ctx)
-	default:
-		err = s.handOverHosts(ctx, s.model.places)
+	defer s.sites.closeAll() // the gateway has connections of its own
+	if s.model.ours() {
+		return s.serveModel(ctx)
 	}
-	if err != nil {
-		return err
-	}
+	return s.handOverHosts(ctx, s.model.places)
+}
+
+// askModel asks the gateway whether the server answers.
+func (s *session) askModel(ctx context.Context) (control.ModelCheck, error) {
 	check, err := s.client.CheckModel(ctx, s.model.Upstream)
-	if err != nil {
-		return err
+	if err == nil && !check.OK {
+		err = s.notReady(check)
 	}
-	if !check.OK {
-		return s.notReady(check)
-	}
+	return check, err
+}
+
+// useModel takes the place that the gateway chose, and says what is known of it.
+func (s *session) useModel(check control.ModelCheck) {
 	s.model.Upstream = s.model.Upstream.Prefer(check.Chosen)
 	s.checkNames(check)
 	s.warnOfTrouble(check.Version)
@@ -49,7 +73,6 @@ func (s *session) reachModel(ctx context.Context) error {
 		spare = fmt.Sprintf(", %d more to move to", n)
 	}
 	s.progress.done("model", "%s at %s, %s%s", s.model.Name, s.model.Upstream, network, spare)
-	return nil
 }
 
 // notReady says that the gateway did not reach the server.

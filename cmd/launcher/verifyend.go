@@ -79,6 +79,27 @@ func (v *verification) connectByHand(ctx context.Context, s *session) battery.An
 	}
 }
 
+// awaitEvents returns what the record holds of a sandbox once that is all that the
+// attempts say it must, or else after recordTime. The sandbox's end does not wait for
+// the wall, which tells of a packet after it has refused it.
+func (v *verification) awaitEvents(ctx context.Context, id string, answers map[string]battery.Answer) ([]audit.Event, error) {
+	until, cancel := context.WithTimeout(ctx, recordTime)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond) // the record is a file: it is looked at again
+	defer tick.Stop()
+	for {
+		events, err := v.events(ctx, id)
+		if err != nil || (battery.Evidence{Sandbox: answers, Events: events}).Complete() {
+			return events, err
+		}
+		select {
+		case <-tick.C:
+		case <-until.Done():
+			return events, ctx.Err()
+		}
+	}
+}
+
 // events are what the record holds of a sandbox, without the proof.
 func (v *verification) events(ctx context.Context, id string) (events []audit.Event, err error) {
 	record, err := audit.OpenReader(v.caller.paths.Audit())

@@ -25,8 +25,10 @@ import (
 // verifyAgent is the name in events of what verify tries.
 const verifyAgent = "verify"
 
-// byHandTime is how long an interface that was put into a sandbox may be there.
-const byHandTime = 3 * time.Second
+const (
+	byHandTime = 3 * time.Second  // for an interface that was put into a sandbox to be there
+	recordTime = 10 * time.Second // for the wall to tell what it refused, and the gateway to record it
+)
 
 // verification is one run of the battery. Two sandboxes are made: one for each user
 // to try to get out of, which is the other one's neighbour.
@@ -272,11 +274,10 @@ func (v *verification) runAs(ctx context.Context, as string) (u battery.UserRun,
 	if battery.Has(v.probes, battery.ByHand) {
 		answers[battery.ByHand] = v.connectByHand(ctx, s)
 	}
-	// The sandbox's end completes its record.
-	if err := v.end(ctx, s, request.Target, answers); err != nil {
+	if err := v.end(ctx, s, request.Target, answers); err != nil { // which records what its servers had
 		return u, err
 	}
-	events, err := v.events(ctx, s.id)
+	events, err := v.awaitEvents(ctx, s.id, answers)
 	if err != nil {
 		return u, err
 	}

@@ -130,7 +130,7 @@ func (s *session) awaitWall(ctx context.Context, id, state string) error {
 		status, err := s.client.Status(ctx)
 		if err == nil && status.Wall.Up {
 			families := "IPv4"
-			if status.Wall.IPv6 {
+			if s.wallIPv6 = status.Wall.IPv6; s.wallIPv6 {
 				families = "IPv4 and IPv6"
 			}
 			s.progress.done("wall", "%s, %s", state, families)

@@ -57,6 +57,18 @@ type Evidence struct {
 	Events   []audit.Event                       // the sandbox's, of this run
 }
 
+// Complete reports whether the events are all that the blocked attempts say the record
+// must hold. They may come later than the refusal: the wall tells of a packet once it
+// has refused it.
+func (e Evidence) Complete() bool {
+	for _, a := range e.Sandbox {
+		if a.Finding.Outcome == verify.Blocked && slices.ContainsFunc(a.Finding.Events, func(want probe.Event) bool { return !recorded(want, e.Events) }) {
+			return false
+		}
+	}
+	return true
+}
+
 // controls are the settings in which an attempt may succeed, the weakest last.
 var controls = []probe.Setting{probe.Ordinary, probe.Unconfined, probe.OwnListener, probe.BeforeEnd}
 

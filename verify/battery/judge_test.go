@@ -64,6 +64,27 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestComplete(t *testing.T) {
+	want := probe.Event{Proto: "icmp", Dst: "203.0.113.10"}
+	there := denied(audit.LayerPacket, "icmp", "203.0.113.10", "")
+	blocked, other := answered(probe.Blocked("refused", want)), answered(probe.Blocked("refused", want, probe.Event{Dst: "203.0.113.11"}))
+	for _, c := range []struct {
+		what string
+		e    Evidence
+		want bool
+	}{
+		{"nothing was tried", Evidence{}, true},
+		{"no event yet", Evidence{Sandbox: blocked}, false},
+		{"its event", Evidence{Sandbox: blocked, Events: []audit.Event{there}}, true},
+		{"one of two events", Evidence{Sandbox: other, Events: []audit.Event{there}}, false},
+		{"what was stopped inside has none", Evidence{Sandbox: answered(probe.Finding{Outcome: verify.StoppedInside, Events: []probe.Event{want}})}, true},
+	} {
+		if got := c.e.Complete(); got != c.want {
+			t.Errorf("%s: %v", c.what, got)
+		}
+	}
+}
+
 func TestTheWeakestControlIsNamed(t *testing.T) {
 	e := Evidence{Sandbox: answered(probe.Finding{Outcome: verify.StoppedInside, Errno: "EPERM"}), Controls: map[probe.Setting]map[string]Answer{
 		probe.OwnListener: answered(probe.Reached("")), probe.Unconfined: answered(probe.Reached("")), probe.Ordinary: answered(probe.Unproven("")),
