@@ -52,14 +52,18 @@ var mutants = []mutant{
 	}, []string{"proxy"}},
 	{"a proxy that does not record", []edit{
 		{"proxy/forward.go", "if !s.rec.record(g.event) {", "if s.rec.broken() {"},
+		{"proxy/quick.go", "if !q.s.rec.record(e) {", "if q.s.rec.broken() {"},
 	}, []string{"proxy"}},
 	{"a proxy that allows every name", []edit{
 		{"proxy/forward.go", "if d.Verdict != policy.Allow {", "if d.Verdict != policy.Allow && g.host == \"\" {"},
+		{"proxy/quick.go", "if d.Verdict == policy.Allow {", "if d.Verdict == policy.Allow || host != \"\" {"},
 	}, []string{"proxy-name", "proxy-mixed-case"}},
 	{"DNS that resolves", []edit{
-		{"dnsblock/message.go", `o.refuse(dns.RcodeNameError, "names are not looked up")`, `if rr, err := dns.NewRR(question.Name + " 1 IN A 198.18.51.10"); err == nil {
-			o.answer.Answer = append(o.answer.Answer, rr)
-		}`},
+		{"dnsblock/quick.go", "if len(message) < headerSize ||", "if message != nil ||"},
+		{"dnsblock/message.go", "	o.refuse(sentence(q.Question[0].Qclass, q.Question[0].Qtype))\n", `	if rr, err := dns.NewRR(q.Question[0].Name + " 1 IN A 198.18.51.10"); err == nil {
+		o.answer.Answer = append(o.answer.Answer, rr)
+	}
+`},
 	}, []string{"dns"}},
 	{"a stale registration", []edit{
 		{"sandbox/sandbox.go", `		h.end(s, "the launcher ended it")`, `		h.Log.Info("kept")`},

@@ -84,8 +84,46 @@ func finders(r battery.Report) []string {
 	return slices.Compact(found)
 }
 
+// TestMutantsFit tells in a moment, before a lab is built, which mutant the source
+// has grown out of.
+func TestMutantsFit(t *testing.T) {
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) { m.overlay(t) })
+	}
+}
+
 // build builds gateway and launcher with the edits into a folder of the user's.
 func (m mutant) build(t *testing.T, l *lab.Lab) string {
+	t.Helper()
+	overlay := m.overlay(t)
+	bin, err := os.MkdirTemp(l.Laptop.Home, "mutant-")
+	if err == nil {
+		err = os.Chmod(bin, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		os.RemoveAll(bin)
+		images, err := l.Laptop.Docker(context.WithoutCancel(t.Context()), "images", "-q", "--filter", "reference=sallyport/helper")
+		if err == nil && images != "" {
+			_, err = l.Laptop.Docker(context.WithoutCancel(t.Context()), append([]string{"rmi", "-f"}, strings.Fields(images)...)...)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	build := exec.Command("go", "build", "-trimpath", "-overlay", overlay, "-o", bin+"/", "../cmd/gateway", "../cmd/launcher")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return bin
+}
+
+// overlay writes the edited files and the list of them that the compiler reads, and
+// returns the list's path.
+func (m mutant) overlay(t *testing.T) string {
 	t.Helper()
 	work := t.TempDir()
 	replace := map[string]string{}
@@ -110,34 +148,13 @@ func (m mutant) build(t *testing.T, l *lab.Lab) string {
 			t.Fatal(err)
 		}
 	}
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	text, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(work, "overlay.json"), overlay, 0o600); err != nil {
+	list := filepath.Join(work, "overlay.json")
+	if err := os.WriteFile(list, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	bin, err := os.MkdirTemp(l.Laptop.Home, "mutant-")
-	if err == nil {
-		err = os.Chmod(bin, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		os.RemoveAll(bin)
-		images, err := l.Laptop.Docker(context.WithoutCancel(t.Context()), "images", "-q", "--filter", "reference=sallyport/helper")
-		if err == nil && images != "" {
-			_, err = l.Laptop.Docker(context.WithoutCancel(t.Context()), append([]string{"rmi", "-f"}, strings.Fields(images)...)...)
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	build := exec.Command("go", "build", "-trimpath", "-overlay", filepath.Join(work, "overlay.json"), "-o", bin+"/", "../cmd/gateway", "../cmd/launcher")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return bin
+	return list
 }
