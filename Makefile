@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 GO ?= go
 
-.PHONY: all build images install test lint fuzz demo verify clean
+.PHONY: all build images install test lint fuzz bench demo verify clean
 
 all: build images
 
@@ -38,6 +38,12 @@ lint:
 # A few seconds for each fuzz target. FUZZTIME=1m make fuzz for more.
 fuzz:
 	scripts/fuzz
+
+# Sallyport beside its peers, in the lab: writes docs/benchmarks.md and its plot.
+# CASE=sse-1 make bench: one case, printed only. `scripts/bench -list` names them.
+CASE ?=
+bench:
+	scripts/bench $(if $(CASE),-case '$(CASE)',-out docs)
 
 # The battery of gateway verify in the lab, on both engines.
 verify:

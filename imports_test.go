@@ -72,6 +72,22 @@ var table = []row{
 	{folder: "internal/vllm/cmd/vllm", may: []string{"internal/vllm"}},
 	{folder: "internal/lab", may: []string{anything}},
 	{folder: "internal/lab/labrun", may: []string{anything}},
+	{folder: "bench", may: []string{"bench/field"}},
+	{folder: "bench/cases", may: []string{anything}},
+	{folder: "bench/cases/forward", may: []string{anything}},
+	{folder: "bench/cases/names", may: []string{anything}},
+	{folder: "bench/cases/record", may: []string{anything}},
+	{folder: "bench/cases/roundtrip", may: []string{anything}},
+	{folder: "bench/cases/ssh", may: []string{anything}},
+	{folder: "bench/cases/stream", may: []string{anything}},
+	{folder: "bench/cases/whole", may: []string{anything}},
+	{folder: "bench/cmd/bench", may: []string{anything}},
+	{folder: "bench/cmd/load", may: []string{"bench/load"}},
+	{folder: "bench/cmd/peer", may: []string{"bench/peer"}},
+	{folder: "bench/field", may: []string{anything}},
+	{folder: "bench/load"},
+	{folder: "bench/peer", may: []string{anything}},
+	{folder: "bench/proc"},
 	{folder: "cmd/gateway", may: []string{anything}, alone: []string{"github.com/spf13/cobra"}},
 	{folder: "cmd/launcher", may: []string{anything}, alone: []string{"github.com/spf13/cobra"}},
 }
@@ -94,6 +110,9 @@ var bans = []ban{
 		"models/runner", // starts the model server
 		"internal/lab",
 		"internal/lab/labrun",
+		"bench/field", // builds the programs
+		"bench/load",  // starts itself again, for a flood from many processes
+		"bench/peer",  // builds CoreDNS from its module
 	}},
 	{"C", "the binaries are static", nil},
 	{"testing", "fakes live in tests and under internal/", []string{"internal/lab"}},
@@ -207,8 +226,10 @@ func breaches(r row, imported string) []string {
 	var why []string
 	if local, ok := strings.CutPrefix(imported, module+"/"); ok {
 		switch {
-		case strings.HasPrefix(local, "internal/") && !strings.HasPrefix(r.folder, "internal/") || strings.HasPrefix(local, "cmd/"):
+		case strings.HasPrefix(local, "internal/") && !ofTests(r.folder) || strings.HasPrefix(local, "cmd/"):
 			why = append(why, "nothing imports a command or the lab")
+		case within(local, "bench") && !within(r.folder, "bench"):
+			why = append(why, "the product does not know that it is measured")
 		case !slices.Contains(r.may, anything) && !slices.Contains(r.may, local):
 			why = append(why, fmt.Sprintf("of this module %s may import only %v; let a command connect the two by passing a function", r.folder, r.may))
 		}
@@ -219,8 +240,8 @@ func breaches(r row, imported string) []string {
 			why = append(why, b.why)
 		}
 	}
-	if r.folder == "internal/lab" {
-		return why // it plays internet, GPU host and laptop, so it needs their libraries
+	if r.folder == "internal/lab" || within(r.folder, "bench") {
+		return why // they play internet, GPU host, laptop and peers, so they need their libraries
 	}
 	var owners []string
 	for _, other := range table {
@@ -233,6 +254,9 @@ func breaches(r row, imported string) []string {
 	}
 	return why
 }
+
+// ofTests reports whether a package is no part of the product.
+func ofTests(folder string) bool { return within(folder, "internal") || within(folder, "bench") }
 
 // within reports whether an import path is lib or lies below it.
 func within(imported, lib string) bool {
@@ -249,6 +273,11 @@ func TestImportRulesFire(t *testing.T) {
 		{"wall/x.go", `import "` + module + `/wall/wire"`, ""},
 		{"cmd/gateway/x.go", `import "` + module + `/cmd/launcher"`, "cmd/gateway/x.go imports " + module + "/cmd/launcher: nothing imports a command or the lab"},
 		{"cmd/gateway/x.go", `import "` + module + `/internal/lab"`, "cmd/gateway/x.go imports " + module + "/internal/lab: nothing imports a command or the lab"},
+		{"cmd/gateway/x.go", `import "` + module + `/bench/load"`, "cmd/gateway/x.go imports " + module + "/bench/load: the product does not know that it is measured"},
+		{"internal/lab/x.go", `import "` + module + `/bench"`, "internal/lab/x.go imports " + module + "/bench: the product does not know that it is measured"},
+		{"bench/load/x.go", `import "` + module + `/proxy"`, "bench/load/x.go imports " + module + "/proxy: of this module bench/load may import only []; let a command connect the two by passing a function"},
+		{"bench/peer/x.go", `import "github.com/elazarl/goproxy"`, ""},
+		{"bench/peer/x.go", `import "` + module + `/proxy"`, ""},
 		{"cmd/gateway/x.go", `import "` + module + `/proxy"`, ""},
 		{"agents/x.go", `import "github.com/miekg/dns"`, "agents/x.go imports github.com/miekg/dns: only dnsblock may"},
 		{"agents/x.go", `import "github.com/moby/moby/client"`, "agents/x.go imports github.com/moby/moby/client: only containers may"},

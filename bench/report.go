@@ -1,0 +1,80 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/sallyport/sallyport/bench/field"
+)
+
+// Report is all results of one run.
+type Report struct {
+	Facts   field.Facts `json:"facts"`
+	Smoke   bool        `json:"smoke"` // the numbers mean nothing
+	Results []Result    `json:"results"`
+}
+
+// The lines between which a report is written into a document; what is outside them is
+// somebody's prose.
+const (
+	beginMark = "<!-- measured: begin. make bench writes what is between these two lines. -->"
+	endMark   = "<!-- measured: end -->"
+)
+
+// document is a new document.
+const document = "# Benchmarks\n\n" + beginMark + "\n" + endMark + "\n"
+
+// WriteDocs writes benchmarks.svg, and the report into benchmarks.md, in a folder.
+func (r Report) WriteDocs(dir string) error {
+	file := filepath.Join(dir, "benchmarks.md")
+	old, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		old, err = []byte(document), nil
+	}
+	if err != nil {
+		return fmt.Errorf("the report: %w", err)
+	}
+	text, err := between(old, r.Markdown())
+	if err != nil {
+		return fmt.Errorf("the report: %s: %w", file, err)
+	}
+	return errors.Join(os.WriteFile(file, text, 0o644), os.WriteFile(filepath.Join(dir, "benchmarks.svg"), []byte(r.SVG()), 0o644))
+}
+
+// between puts a report between the marks of a document.
+func between(text []byte, report string) ([]byte, error) {
+	before, rest, begins := bytes.Cut(text, []byte(beginMark+"\n"))
+	_, after, ends := bytes.Cut(rest, []byte(endMark))
+	if !begins || !ends || bytes.Contains(after, []byte(beginMark)) {
+		return nil, fmt.Errorf("the lines %q and %q have to be in it once", beginMark, endMark)
+	}
+	return bytes.Join([][]byte{before, []byte(beginMark + "\n\n" + report + "\n" + endMark), after}, nil), nil
+}
+
+// WriteJSON writes the report to a file, for ReadJSON.
+func (r Report) WriteJSON(file string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err == nil {
+		err = os.WriteFile(file, append(text, '\n'), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("the results: %w", err)
+	}
+	return nil
+}
+
+// ReadJSON reads what WriteJSON wrote.
+func ReadJSON(file string) (r Report, err error) {
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		return r, fmt.Errorf("the results: %w", err)
+	}
+	return r, nil
+}
