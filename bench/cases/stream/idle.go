@@ -61,6 +61,7 @@ func holdStreams(ctx context.Context, f *field.Field, w *way) (bench.Sample, err
 // have ended.
 func (w *way) rssWith(ctx context.Context, f *field.Field, n int) (int64, error) {
 	open := make([]time.Time, len(w.workers))
+	holding := time.Duration(f.Scale.N(int(holding), int(holding/3)))
 	tasks, opening := errgroup.WithContext(ctx)
 	for i, worker := range w.workers {
 		tasks.Go(func() error {
