@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
-	"sync"
-	"time"
 )
 
 // Resolver makes a Dialer's Resolve of a resolver's LookupNetIP. Names are looked
@@ -24,37 +21,6 @@ func Resolver(lookup func(ctx context.Context, network, host string) ([]netip.Ad
 func TCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", to.String())
-}
-
-// machineAge is how old a Machine's list may be. An address that is newer is seen when
-// a connection to it was made: see verify.
-const machineAge = time.Second
-
-// Machine is this machine's addresses, for a Dialer's Own, to be asked before each
-// Dial: reading them anew takes longer than all else that a Dial does by itself. The
-// zero Machine is ready. It is safe for concurrent use.
-type Machine struct {
-	mu  sync.Mutex
-	at  time.Time
-	own []netip.Prefix
-}
-
-// Addresses are MachineAddresses of now, or of the last second. After an error nothing
-// older is given out.
-func (m *Machine) Addresses() ([]netip.Prefix, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.own != nil && time.Since(m.at) < machineAge {
-		return slices.Clip(m.own), nil
-	}
-	m.own = nil
-	at := time.Now()
-	own, err := MachineAddresses()
-	if err != nil {
-		return nil, err
-	}
-	m.at, m.own = at, own
-	return slices.Clip(own), nil
 }
 
 // MachineAddresses returns this machine's present addresses, each as a prefix of

@@ -23,13 +23,12 @@ import (
 // alone is the gateway's servers on ordinary listeners: without a sandbox, its wall,
 // and a look at who makes an attempt.
 type alone struct {
-	record  string // folder of the record
-	policy  *policy.Policy
-	origin  string // of the model: unix:PATH or tcp:ADDR
-	store   *audit.Store
-	machine dial.Machine
-	at      map[string]string // addresses by what listens there; empty: nothing does
-	tasks   *errgroup.Group
+	record string // folder of the record
+	policy *policy.Policy
+	origin string // of the model: unix:PATH or tcp:ADDR
+	store  *audit.Store
+	at     map[string]string // addresses by what listens there; empty: nothing does
+	tasks  *errgroup.Group
 }
 
 // Alone serves as the gateway does one sandbox, with its policy, its durable record and
@@ -126,13 +125,13 @@ func aloneModel(ctx context.Context, a *alone, at string) error {
 func aloneProxy(ctx context.Context, a *alone, at string) error {
 	return a.serve(ctx, at, &proxy.Forward{
 		Subject: aloneSubject, Record: a.append, Log: slog.New(slog.DiscardHandler),
-		Policy: func() *policy.Policy { return a.policy }, Dial: a.dial,
+		Policy: func() *policy.Policy { return a.policy }, Dial: aloneDial,
 	})
 }
 
-// dial connects as the gateway does to a host that a rule allows.
-func (a *alone) dial(ctx context.Context, host string, port uint16) (net.Conn, error) {
-	own, err := a.machine.Addresses()
+// aloneDial connects as the gateway does to a host that a rule allows.
+func aloneDial(ctx context.Context, host string, port uint16) (net.Conn, error) {
+	own, err := dial.MachineAddresses()
 	if err != nil {
 		return nil, err
 	}

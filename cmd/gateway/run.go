@@ -19,7 +19,6 @@ import (
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/confine"
 	"github.com/sallyport/sallyport/control"
-	"github.com/sallyport/sallyport/dial"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sandbox"
 	"github.com/sallyport/sallyport/web"
@@ -89,7 +88,6 @@ type gateway struct {
 	kernel     confine.Kernel // its Landlock
 	hub        *sandbox.Hub
 	hosts      *hosts
-	machine    dial.Machine // its addresses: no rule leads to one
 	binary     func() (string, error) // SHA-256 of our program; it takes as long as the rest of the start
 	since      time.Time
 	down       context.CancelFunc

@@ -63,9 +63,9 @@ func (g *gateway) serveSandbox(ctx context.Context, s sandbox.Plugged) error {
 }
 
 // ownPrefixes are the addresses that no rule may lead to: the sandboxes' pools
-// and this machine's own.
+// and this machine's own, as they are now.
 func (g *gateway) ownPrefixes() ([]netip.Prefix, error) {
-	own, err := g.machine.Addresses()
+	own, err := dial.MachineAddresses()
 	if err != nil {
 		return nil, err
 	}
