@@ -131,6 +131,7 @@ func TestListEventsKillRemove(t *testing.T) {
 	if list, err := e.List(t.Context(), other); err != nil || len(list) != 0 {
 		t.Fatalf("List of agents = %+v, %v", list, err)
 	}
+	obeys(t, e, id)
 	if err := e.Kill(t.Context(), id, "SIGTERM"); err != nil {
 		t.Fatal(err)
 	}

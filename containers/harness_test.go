@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -105,6 +106,20 @@ func holder(t *testing.T, e *Engine) string {
 		t.Fatal(err)
 	}
 	return id
+}
+
+// obeys waits until a holder says that it listens to signals: the kernel keeps those
+// that a namespace's first process does not handle from it.
+func obeys(t *testing.T, e *Engine, id string) {
+	t.Helper()
+	out, err := e.FollowLogs(t.Context(), id, true, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.Contains(line, "waiting") {
+		t.Fatalf("the holder says %q: %v", line, err)
+	}
 }
 
 // agent is a small agent that runs the probe.
