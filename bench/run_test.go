@@ -83,6 +83,7 @@ func TestFailures(t *testing.T) {
 	}{
 		{"does not start", &script{start: errors.New("no such program")}, "start: no such program", 0},
 		{"cut short", &script{values: []float64{1}, err: errCut}, "stream 3 was cut short", 1},
+		{"another metric", &script{sample: Sample{"w": 1}}, "no value of v", 0},
 		{"does not stop", &script{values: []float64{1}, stop: errors.New("it lives")}, "stop: it lives", 3},
 		{"both", &script{err: errCut, stop: errors.New("it lives")}, "stream 3 was cut short\nstop: it lives", 0},
 	} {
