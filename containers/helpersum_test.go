@@ -1,7 +1,6 @@
 package containers
 
 import (
-	"archive/tar"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -21,13 +20,8 @@ func TestHelperIsTheBinaryThatWasHashed(t *testing.T) {
 	if err := packHelper(&packed, strings.NewReader("another"), 7, hex.EncodeToString(sum[:])); !errors.Is(err, errOtherBinary) {
 		t.Error(err)
 	}
-	r := tar.NewReader(&packed)
-	err := error(nil)
-	for err == nil {
-		_, err = r.Next()
-	}
-	if err == io.EOF {
-		t.Error("the archive has an end, so an engine would take it")
+	if bytes.HasSuffix(packed.Bytes(), make([]byte, 1024)) {
+		t.Error("the archive has the two zero blocks of an end (pax, ustar)")
 	}
 }
 

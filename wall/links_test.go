@@ -1,6 +1,7 @@
 package wall
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,6 +19,12 @@ func (n namespace) links(t *testing.T) (names []string) {
 	t.Helper()
 	n.in(t, func() error {
 		links, err := netlink.LinkList()
+		for range 100 {
+			if !errors.Is(err, netlink.ErrDumpInterrupted) { // a change came in between
+				break
+			}
+			links, err = netlink.LinkList()
+		}
 		for _, link := range links {
 			if !isFallback(link) {
 				names = append(names, link.Attrs().Name)
