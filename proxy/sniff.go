@@ -130,6 +130,9 @@ func httpSight(b []byte) sight {
 	for len(rest) > 0 {
 		line, after, _ := bytes.Cut(rest, []byte("\n"))
 		rest = after
+		if len(bytes.TrimSuffix(line, []byte("\r"))) == 0 {
+			break // the head's end: a body names no host
+		}
 		name, value, ok := bytes.Cut(line, []byte(":"))
 		if ok && bytes.EqualFold(bytes.TrimSpace(name), []byte("host")) {
 			seen.host = bound(string(bytes.TrimSpace(value[:min(len(value), maxPath)])), maxName)
