@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,8 @@ import (
 const pause = "|"
 
 // converse is talk with a client that pauses.
-func converse(s server, parts []string) (output []byte) {
+func converse(s server, parts []string) (output []byte, lasted time.Duration) {
+	began := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
 	ours, its := net.Pipe()
 	l := &single{conn: its, closed: make(chan struct{})}
@@ -37,15 +39,17 @@ func converse(s server, parts []string) (output []byte) {
 		synctest.Wait()
 	}
 	<-ended
+	lasted = time.Since(began)
 	_ = ours.Close()
 	cancel()
 	wg.Wait()
-	return output
+	return output, lasted
 }
 
 // conversation is all that can be seen of one.
 type conversation struct {
 	output string
+	lasted time.Duration
 	events []audit.Event
 	origin []string
 }
@@ -54,7 +58,8 @@ func hold(t *testing.T, f Forward, parts []string) (c conversation) {
 	synctest.Test(t, func(*testing.T) {
 		behind, k := &far{answer: []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")}, &kept{}
 		f.Dial, f.Record, f.IdleTimeout, f.Log = behind.dial, k.record, time.Second, quiet
-		c.output = string(converse(&f, parts))
+		output, lasted := converse(&f, parts)
+		c.output, c.lasted = string(output), lasted
 		behind.wg.Wait()
 		c.events = k.events
 		for _, got := range behind.got {
@@ -65,12 +70,13 @@ func hold(t *testing.T, f Forward, parts []string) (c conversation) {
 }
 
 // Whatever a client sends, and wherever it pauses, it is answered, recorded and
-// passed on as if there were no quick: byte for byte, the time of day included.
+// passed on as if there were no quick: byte for byte, the time of day included, and
+// it ends at the same time.
 func FuzzQuick(f *testing.F) {
 	no := "CONNECT c.example:443 HTTP/1.1\r\nHost: c.example:443\r\n"
 	for _, s := range []string{
 		no + "\r\n", no + "User-Agent: curl/8\r\nProxy-Connection: Keep-Alive\r\n\r\n" + pause + no + "\r\n" + pause + requests[15],
-		no + "\r\n" + pause + requests[0] + pause + no + "\r\n", no + "\r\n" + no + "\r\n", no + "\r\n" + pause + "CO" + pause + "NNECT",
+		no + "\r\n" + pause + requests[0] + pause + no + "\r\n", no + "\r\n" + no + "\r\n", no + "\r\n" + pause + "CO" + pause + "NNECT", no + "\r\n" + pause + "CONNECT c.ex",
 		no + "\r\n" + pause + "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", no + "Content-Length: 1\r\n\r\nx", no + "Host: c.example:443\r\n\r\n",
 		no + "Connection: close\r\n\r\n" + pause + no + "\r\n", no + "Expect: 100-continue\r\n\r\n", no + "Accept: \x01\r\n\r\n", no + "Accept : x\r\n\r\n",
 		"CONNECT C.Example.:443 HTTP/1.1\r\nhost:C.Example.:443 \r\n\r\n", "CONNECT c.example:443 HTTP/1.0\r\n\r\n", "CONNECT c_d.example:1 HTTP/1.1\r\n\r\n",
@@ -90,6 +96,9 @@ func FuzzQuick(f *testing.F) {
 		parts := strings.Split(string(raw), pause)
 		quick := hold(t, Forward{Policy: rules}, parts)
 		slow := hold(t, Forward{Policy: rules, slow: true}, parts)
+		if slices.ContainsFunc(parts, func(p string) bool { return len(p) < 4 }) {
+			quick.lasted = slow.lasted // net/http does not call it a request before it has 4 bytes
+		}
 		if !reflect.DeepEqual(quick, slow) {
 			t.Errorf("%q\nquick %+v\nslow  %+v", parts, quick, slow)
 		}
