@@ -40,7 +40,7 @@ func (l *look) describe(r *request, h holder) *audit.Process {
 	level := len(chain[len(chain)-1].pids) - 1
 	described := &audit.Process{PID: chain[0].pids[level], UID: chain[len(chain)-1].uid, Exe: exe, Command: l.mask(command), Parents: parents(chain[1:], level)}
 	if len(r.lines) == 1 {
-		l.remember(r, known{holder: h, exe: exe, command: command, process: described, at: l.at, lastPID: l.lastPID})
+		l.remember(r, known{holder: h, exe: exe, command: command, process: described, at: l.at, lastPID: l.lastPID, conn: r.conn})
 	}
 	return described
 }

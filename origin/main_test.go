@@ -80,7 +80,7 @@ func runGateway(args []string) error {
 		}
 		var p *audit.Process
 		if q.Accepted {
-			p = f.FindAccepted(q.Src, q.Dst, func() bool { return q.Open })
+			p = f.FindAccepted(0, q.Src, q.Dst, func() bool { return q.Open })
 		} else {
 			p = f.Find(q.Proto, q.Src, q.Dst)
 		}

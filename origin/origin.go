@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,7 +80,8 @@ func newFinder(s Sandbox, root string) *Finder {
 type request struct {
 	proto    string
 	src, dst netip.AddrPort
-	accepted bool // TCP: our end of the connection is established
+	accepted bool   // TCP: our end of the connection is established
+	conn     uint64 // number of the connection that we accepted; zero: it has none
 
 	lines   []line         // that fit, of the look that runs
 	process *audit.Process // the answer; nil: none yet
@@ -100,9 +102,11 @@ func (f *Finder) Find(proto string, src, dst netip.AddrPort) *audit.Process {
 
 // FindAccepted is Find for a TCP connection that we accepted. open is asked after
 // the look whether our end is still connected (see Connected): if it is, no other
-// connection can have had the same addresses meanwhile.
-func (f *Finder) FindAccepted(src, dst netip.AddrPort, open func() bool) *audit.Process {
-	return f.find(&request{proto: "tcp", src: plain(src), dst: plain(dst), accepted: true}, open)
+// connection can have had the same addresses meanwhile. conn is a number that no
+// other connection has, or zero: with it, and as long as it is open, the other end is
+// the socket that it was when it was asked for first.
+func (f *Finder) FindAccepted(conn uint64, src, dst netip.AddrPort, open func() bool) *audit.Process {
+	return f.find(&request{proto: "tcp", src: plain(src), dst: plain(dst), accepted: true, conn: conn}, open)
 }
 
 func (f *Finder) find(r *request, open func() bool) *audit.Process {
@@ -116,10 +120,7 @@ func (f *Finder) find(r *request, open func() bool) *audit.Process {
 	case f.holder == nil:
 		return unknown(f.whyNoHolder())
 	}
-	p := f.cached(r)
-	if p == nil {
-		p = f.wait(r)
-	}
+	p := f.wait(r)
 	if p.Unknown == "" && open != nil && !open() {
 		return unknown(Gone)
 	}
@@ -177,7 +178,8 @@ func (f *Finder) run() {
 		f.mu.Unlock()
 		before := threadTime()
 		if !busy {
-			f.look(b.requests)
+			f.again(b.requests)
+			f.look(slices.DeleteFunc(slices.Clone(b.requests), func(r *request) bool { return r.process != nil }))
 		}
 		for _, r := range b.requests {
 			if r.process == nil {

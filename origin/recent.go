@@ -26,6 +26,7 @@ type known struct {
 	process      *audit.Process
 	at           time.Time
 	lastPID      int
+	conn         uint64 // the request's
 }
 
 // recent is the answers of the last second.
@@ -40,22 +41,46 @@ func (f *Finder) remember(r *request, k known) {
 	f.recent[attempt{r.proto, r.src, r.dst}] = k
 }
 
-// cached returns the answer for the same addresses, if no process began since,
-// which could share the socket, and the one that had it has it still; else nil.
-// The table is read again: a UDP port can have got a second socket, and that of a
-// TCP connection which was reset, but is still open, another process.
-func (f *Finder) cached(r *request) *audit.Process {
+// again gives requests the answers that the same addresses got within recentFor, if
+// no process began since, which could share the socket, and the one that had it has
+// it still. The tables are read again: a UDP port can have got a second socket, and
+// that of a TCP connection which was reset, but is still open, another process. That
+// is not so of a connection that we have accepted once and the same is asked for: its
+// other end is the same socket for as long as ours is connected. Tables are read once
+// for all requests: for each table the kernel goes through the sockets of the machine.
+func (f *Finder) again(requests []*request) {
+	had, of := map[*request]known{}, map[string][]*request{}
+	last := lastPID(f.root)
 	f.mu.Lock()
-	k, ok := f.recent[attempt{r.proto, r.src, r.dst}]
+	for _, r := range requests {
+		k, ok := f.recent[attempt{r.proto, r.src, r.dst}]
+		if ok && time.Since(k.at) <= recentFor && k.lastPID != 0 && k.lastPID == last {
+			had[r] = k
+			if r.conn == 0 || r.conn != k.conn {
+				of[r.proto] = append(of[r.proto], r)
+			}
+		}
+	}
 	f.mu.Unlock()
-	if !ok || time.Since(k.at) > recentFor || k.lastPID == 0 || lastPID(f.root) != k.lastPID {
-		return nil
-	}
-	again := *r
 	l := &look{Finder: f}
-	if l.crafted() != nil || l.tables(r.proto, []*request{&again}) != nil || len(again.lines) != 1 || again.lines[0].inode != k.inode {
-		return nil
+	if len(had) == 0 || l.crafted() != nil {
+		return
 	}
+	for proto, some := range of {
+		_ = l.tables(proto, some) // without lines nothing is used again
+		for _, r := range some {
+			if len(r.lines) != 1 || r.lines[0].inode != had[r].inode {
+				delete(had, r)
+			}
+		}
+	}
+	for r, k := range had {
+		r.process = f.still(k)
+	}
+}
+
+// still is k's answer, if who had the socket has it.
+func (f *Finder) still(k known) *audit.Process {
 	p, err := openProcess(f.root, k.pid)
 	if err != nil {
 		return nil

@@ -68,9 +68,9 @@ func TestReusedSourcePort(t *testing.T) {
 	}
 	early, late := accept(), accept()
 	f := New(Sandbox{Holder: w.holder, Netns: w.inode})
-	wantUnknown(t, *f.FindAccepted(first.Src, to, early.open), Gone)
-	wantFound(t, *f.FindAccepted(second.Src, to, late.open), second)
-	wantUnknown(t, *f.FindAccepted(first.Src, to, early.open), Gone) // not by what it remembers either
+	wantUnknown(t, *f.FindAccepted(0, first.Src, to, early.open), Gone)
+	wantFound(t, *f.FindAccepted(0, second.Src, to, late.open), second)
+	wantUnknown(t, *f.FindAccepted(0, first.Src, to, early.open), Gone) // not by what it remembers either
 }
 
 // Nor is it while the first one has its dead socket open, without a fork between.
@@ -85,7 +85,7 @@ func TestReusedSourcePortIsNotRemembered(t *testing.T) {
 	remembered := func() *audit.Process {
 		k.at, k.lastPID = time.Now(), lastPID("/proc")
 		f.recent[key] = k
-		return f.cached(&request{proto: "tcp", src: first.Src, dst: to})
+		return cached(f, &request{proto: "tcp", src: first.Src, dst: to})
 	}
 	until(t, "an answer that is remembered", func() bool { return remembered() != nil }) // others fork too
 	c, err := l.AcceptTCP()
@@ -102,6 +102,48 @@ func TestReusedSourcePortIsNotRemembered(t *testing.T) {
 	}
 	delete(f.recent, key)
 	wantFound(t, *f.Find("tcp", first.Src, to), second)
+}
+
+// The same connection asks again: its socket is not looked for in the tables, but who
+// has it is; and once it is closed nobody is named. Another connection with its
+// addresses is looked for.
+func TestKeptConnection(t *testing.T) {
+	w := newWorld(t)
+	l, to := w.listen(t, "127.0.0.1:0")
+	_, did := w.agent(t, testUID, 0, "plain", "tcp", to.String())
+	c, err := l.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := New(Sandbox{Holder: w.holder, Netns: w.inode})
+	wantFound(t, *f.FindAccepted(7, did.Src, to, func() bool { return true }), did)
+	c.SetLinger(0)
+	c.Close() // the tables have no line of it any more
+	key := attempt{"tcp", did.Src, to}
+	k := f.recent[key]
+	if k.conn != 7 {
+		t.Fatalf("it remembers connection %d", k.conn)
+	}
+	again := func(conn uint64, k known) *audit.Process {
+		k.at, k.lastPID = time.Now(), lastPID("/proc")
+		f.recent[key] = k
+		return cached(f, &request{proto: "tcp", src: did.Src, dst: to, accepted: true, conn: conn})
+	}
+	until(t, "an answer without the tables", func() bool { return again(7, k) != nil }) // others fork too
+	other := k
+	other.fd = "0"
+	for range 20 {
+		if p := again(7, other); p != nil {
+			t.Errorf("of a process that does not have it: %+v", p)
+		}
+		if p := again(8, k); p != nil {
+			t.Errorf("of another connection: %+v", p)
+		}
+		if p := again(0, k); p != nil {
+			t.Errorf("of one without a number: %+v", p)
+		}
+	}
+	wantUnknown(t, *f.FindAccepted(7, did.Src, to, func() bool { return false }), Gone)
 }
 
 type connection struct {
@@ -198,7 +240,7 @@ func TestRemembered(t *testing.T) {
 	// The machine's other processes fork too: until none does in between.
 	until(t, "an answer that is remembered", func() bool {
 		set(func(*known) {})
-		return f.cached(r) != nil
+		return cached(f, r) != nil
 	})
 	for name, change := range map[string]func(*known){
 		"late":                func(k *known) { k.at = k.at.Add(-2 * recentFor) },
@@ -211,7 +253,7 @@ func TestRemembered(t *testing.T) {
 	} {
 		for range 20 {
 			set(change)
-			if p := f.cached(r); p != nil {
+			if p := cached(f, r); p != nil {
 				t.Errorf("%s: it says %+v", name, p)
 			}
 		}
@@ -225,7 +267,7 @@ func TestRemembered(t *testing.T) {
 	})
 	for range 20 {
 		set(func(*known) {})
-		if p := f.cached(r); p != nil {
+		if p := cached(f, r); p != nil {
 			t.Errorf("with a second socket: it says %+v", p)
 		}
 	}
@@ -276,4 +318,11 @@ func TestHidePID(t *testing.T) {
 		openTo(t, dir)
 		wantUnknown(t, w.look(t, dir).ask(t, question{Proto: "tcp", Src: did.Src, Dst: to}), HidePID)
 	}
+}
+
+// cached is the answer that is used again; nil: it is not.
+func cached(f *Finder, r *request) *audit.Process {
+	once := *r
+	f.again([]*request{&once})
+	return once.process
 }

@@ -18,6 +18,7 @@ import (
 // servers learn who made an attempt.
 type attempts struct {
 	finder  finder
+	number  func() uint64  // a number for the next connection; nil: none has one
 	looking sync.WaitGroup // for the connections that were just accepted
 }
 
@@ -54,6 +55,7 @@ func (w watched) Accept() (net.Conn, error) {
 type attempt struct {
 	tcpConn
 	finder finder
+	number uint64
 
 	found   chan struct{}  // closed when process is there
 	process *audit.Process // who made the connection
@@ -63,6 +65,9 @@ type attempt struct {
 // take looks at once who made a connection: many close it soon.
 func (a *attempts) take(c tcpConn) net.Conn {
 	t := &attempt{tcpConn: c, finder: a.finder, found: make(chan struct{})}
+	if a.number != nil {
+		t.number = a.number()
+	}
 	a.looking.Go(func() {
 		defer close(t.found)
 		t.process = t.find()
@@ -88,7 +93,7 @@ func (t *attempt) find() *audit.Process {
 	if err != nil {
 		return &audit.Process{Unknown: origin.Gone}
 	}
-	return t.finder.FindAccepted(addrPort(t.RemoteAddr()), addrPort(t.LocalAddr()), func() bool { return origin.Connected(raw) })
+	return t.finder.FindAccepted(t.number, addrPort(t.RemoteAddr()), addrPort(t.LocalAddr()), func() bool { return origin.Connected(raw) })
 }
 
 // attribute adds who sent a DNS query by UDP, which has no connection to tell.

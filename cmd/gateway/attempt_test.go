@@ -25,7 +25,7 @@ func (m *meeting) Find(proto string, src, dst netip.AddrPort) *audit.Process {
 	return &audit.Process{PID: int(src.Port()), Exe: proto}
 }
 
-func (m *meeting) FindAccepted(src, dst netip.AddrPort, _ func() bool) *audit.Process {
+func (m *meeting) FindAccepted(_ uint64, src, dst netip.AddrPort, _ func() bool) *audit.Process {
 	return &audit.Process{Unknown: origin.Gone}
 }
 

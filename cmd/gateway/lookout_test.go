@@ -103,7 +103,7 @@ func TestLookoutFinds(t *testing.T) {
 			}
 		}
 		open := func() bool { return true }
-		if want, got := here.FindAccepted(src, dst, open), far.FindAccepted(src, dst, open); !reflect.DeepEqual(want, got) {
+		if want, got := here.FindAccepted(1, src, dst, open), far.FindAccepted(1, src, dst, open); !reflect.DeepEqual(want, got) {
 			t.Errorf("%+v, accepted: %+v, want %+v", s, got, want)
 		}
 	}
@@ -138,10 +138,10 @@ func answering(t *testing.T, p *audit.Process) *lookout {
 func TestLookoutsAnswer(t *testing.T) {
 	f := answering(t, hostile).of("0123456789ab", origin.Sandbox{})
 	at := netip.MustParseAddrPort("10.213.0.0:1000")
-	if p := f.FindAccepted(at, at, func() bool { return true }); !reflect.DeepEqual(p, hostile) {
+	if p := f.FindAccepted(1, at, at, func() bool { return true }); !reflect.DeepEqual(p, hostile) {
 		t.Errorf("%+v", p)
 	}
-	if p := f.FindAccepted(at, at, func() bool { return false }); !reflect.DeepEqual(p, &audit.Process{Unknown: origin.Gone}) {
+	if p := f.FindAccepted(1, at, at, func() bool { return false }); !reflect.DeepEqual(p, &audit.Process{Unknown: origin.Gone}) {
 		t.Errorf("closed: %+v", p)
 	}
 	f = answering(t, nil).of("0123456789ab", origin.Sandbox{})
@@ -164,7 +164,7 @@ func TestBusyLookoutIsSpared(t *testing.T) {
 			t.Errorf("it was asked: %+v", p)
 		}
 		<-time.After(lookoutBusy)
-		if p := f.FindAccepted(at, at, func() bool { return true }); !reflect.DeepEqual(p, hostile) {
+		if p := f.FindAccepted(1, at, at, func() bool { return true }); !reflect.DeepEqual(p, hostile) {
 			t.Errorf("it was not asked again: %+v", p)
 		}
 	})

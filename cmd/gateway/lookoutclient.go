@@ -37,6 +37,7 @@ type lookout struct {
 	pid  int // zero: not our child
 	log  *slog.Logger
 
+	conns     atomic.Uint64 // the last number that a connection got
 	questions chan question
 	ended     chan struct{} // closed when nothing is answered any more
 	tasks     sync.WaitGroup
@@ -180,7 +181,7 @@ func (l *lookout) of(id string, s origin.Sandbox) *farFinder {
 // finder says who made an attempt, as an *origin.Finder does.
 type finder interface {
 	Find(proto string, src, dst netip.AddrPort) *audit.Process
-	FindAccepted(src, dst netip.AddrPort, open func() bool) *audit.Process
+	FindAccepted(conn uint64, src, dst netip.AddrPort, open func() bool) *audit.Process
 }
 
 // farFinder has the lookout look.
@@ -195,8 +196,8 @@ func (f *farFinder) Find(proto string, src, dst netip.AddrPort) *audit.Process {
 	return f.find(attemptToLook{Of: f.sandbox, Proto: proto, Src: src, Dst: dst})
 }
 
-func (f *farFinder) FindAccepted(src, dst netip.AddrPort, open func() bool) *audit.Process {
-	p := f.find(attemptToLook{Of: f.sandbox, Proto: "tcp", Src: src, Dst: dst, Accepted: true})
+func (f *farFinder) FindAccepted(conn uint64, src, dst netip.AddrPort, open func() bool) *audit.Process {
+	p := f.find(attemptToLook{Of: f.sandbox, Proto: "tcp", Src: src, Dst: dst, Accepted: true, Conn: conn})
 	if p.Unknown == "" && !open() {
 		return &audit.Process{Unknown: origin.Gone}
 	}
