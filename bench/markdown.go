@@ -33,13 +33,19 @@ func (r Report) writeFacts(b *strings.Builder) {
 
 // writeBars writes the table of everything that is judged.
 func (r Report) writeBars(b *strings.Builder) {
-	b.WriteString("| case | compared | result | bar | | aim | |\n|---|---|--:|--:|---|--:|---|\n")
+	judged := false
 	for _, result := range r.Results {
 		for _, v := range result.Judge() {
+			if !judged {
+				b.WriteString("| case | compared | result | bar | | aim | |\n|---|---|--:|--:|---|--:|---|\n")
+				judged = true
+			}
 			fmt.Fprintf(b, "| [%s](#%[1]s) | %s | %s |\n", result.Case.Name, cell(v.Bar.what()), strings.Join(v.cells(result.Case), " | "))
 		}
 	}
-	b.WriteString("\n")
+	if judged {
+		b.WriteString("\n")
+	}
 }
 
 // cells are result, bar, and aim, each with whether it was reached.

@@ -75,9 +75,9 @@ func fieldWorks(t *testing.T, f *field.Field) {
 	if err := errors.Join(err, wallErr); err != nil || gateway.PID == wall.PID {
 		t.Errorf("gateway %+v, wall %+v, %v", gateway, wall, err)
 	}
-	for pid, name := range map[int]string{gateway.PID: "gateway", wall.PID: "gateway", hello.PID(): "peer"} {
-		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err != nil || strings.TrimSpace(string(text)) != name {
-			t.Errorf("process %d is %s, not %s: %v", pid, text, name, err)
+	for pid, words := range map[int]string{gateway.PID: "gateway\x00run\x00", wall.PID: "gateway\x00wall\x00", hello.PID(): "peer\x00hello\x00"} {
+		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || !strings.Contains(string(text), words) {
+			t.Errorf("process %d is %q, not %q: %v", pid, text, words, err)
 		}
 	}
 	if err := f.Reset(ctx); err != nil {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/bench/peer"
 )
 
 // Facts are what a reader of results has to know of the machine.
@@ -31,7 +33,7 @@ type Facts struct {
 // packages are the peers' on the laptop, and modules those that are compiled in.
 var (
 	packages = []string{"nginx-light", "squid", "tinyproxy-bin", "dnsmasq-base", "unbound", "openssh-server", "openssh-client"}
-	modules  = []string{"github.com/elazarl/goproxy", "github.com/coredns/coredns", "github.com/miekg/dns", "golang.org/x/crypto"}
+	modules  = []string{"github.com/elazarl/goproxy", "github.com/miekg/dns", "golang.org/x/crypto"}
 )
 
 // Facts looks at this machine and at the laptop.
@@ -110,7 +112,7 @@ func moduleVersions() []string {
 	if !ok {
 		return nil
 	}
-	var versions []string
+	versions := []string{"coredns " + peer.CoreDNSVersion}
 	for _, dep := range info.Deps {
 		if slices.Contains(modules, dep.Path) {
 			versions = append(versions, strings.TrimPrefix(dep.Path, "github.com/")+" "+dep.Version)

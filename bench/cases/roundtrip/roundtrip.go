@@ -29,8 +29,8 @@ func Cases() []bench.Case {
 			{Name: bench.Direct, Start: direct},
 			{Name: bench.Ours, Start: ours},
 		},
-		Notes: "GET /health. `direct` is Go's net/http on the laptop's bridge. What the gate takes longer is its looking for " +
-			"the process that asks, and the durable event: `/health` has none.",
+		Notes: "GET /health, one after the other. `direct` is Go's net/http on the laptop's bridge. The gate records each request " +
+			"before it answers, so that each waits for a commit of its own.",
 	}}
 }
 

@@ -21,8 +21,9 @@ const (
 	dockerRunNone = "docker run --network none"
 )
 
-// clock is what is started: it says when it began.
-const clock = "echo began=$EPOCHREALTIME"
+// clock is what is started by sh: it says when it began. Only bash knows the time by
+// itself, and the launcher's sh need not be one.
+const clock = "exec bash -c 'echo began=$EPOCHREALTIME'"
 
 // stepNames are what the launcher says that it has done, in its order.
 var stepNames = []string{"gateway", "wall", "model", "sandbox", "proof"}
@@ -65,7 +66,7 @@ func steps() bench.Case {
 
 func starter(words ...string) func(context.Context, *field.Field) (bench.Runner, error) {
 	return func(ctx context.Context, f *field.Field) (bench.Runner, error) {
-		words := append(words, "--user", fmt.Sprintf("%d:%[1]d", lab.UserID), f.Lab.AgentImage, "bash", "-c", clock)
+		words := append(words, "--user", fmt.Sprintf("%d:%[1]d", lab.UserID), f.Lab.AgentImage, "sh", "-c", clock)
 		run := func(ctx context.Context, f *field.Field) (bench.Sample, error) {
 			took, _, err := timed(ctx, f, f.Lab.Laptop.Home, words...)
 			return bench.Sample{"start": took}, err
@@ -125,17 +126,16 @@ func productSteps(ctx context.Context, f *field.Field) (bench.Runner, error) {
 func timed(ctx context.Context, f *field.Field, dir string, words ...string) (took float64, said string, err error) {
 	cmd := f.Lab.Laptop.Command(ctx, words[0], words[1:]...)
 	cmd.Dir = dir
-	var text strings.Builder
-	cmd.Stderr = &text
+	var out, text strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &text
 	began := time.Now()
-	out, err := cmd.Output()
-	if err != nil {
+	if err := cmd.Run(); err != nil {
 		return 0, "", fmt.Errorf("%v: %w: %s", words, err, text.String())
 	}
-	_, at, found := strings.Cut(string(out), "began=")
+	_, at, found := strings.Cut(out.String(), "began=")
 	micros, err := parseClock(strings.TrimSpace(at))
 	if !found || err != nil {
-		return 0, "", fmt.Errorf("%v: it says %q: %w", words, out, err)
+		return 0, "", fmt.Errorf("%v: it says %q: %w", words, out.String(), err)
 	}
 	return float64(micros-began.UnixMicro()) / 1e3, text.String(), nil
 }
