@@ -59,7 +59,10 @@ func TestDecideAsByList(t *testing.T) {
 	for range 200 {
 		var rules []policy.Rule
 		for i := range r.IntN(40) {
-			rule := policy.Rule{Host: "r." + name(5), Ports: []uint16{uint16(1 + r.IntN(3)), uint16(1 + r.IntN(3))}}
+			rule := policy.Rule{Host: "r." + name(5), Ports: []uint16{uint16(1 + r.IntN(6))}}
+			for range r.IntN(4) {
+				rule.Ports = append(rule.Ports, uint16(1+r.IntN(6)))
+			}
 			if r.IntN(2) == 0 {
 				rule.Host = "*." + rule.Host
 			}
@@ -70,7 +73,7 @@ func TestDecideAsByList(t *testing.T) {
 		}
 		p := mustNew(t, rules...)
 		for range 200 {
-			host, port := name(3)+".r."+name(5), uint16(r.IntN(5))
+			host, port := name(3)+".r."+name(5), uint16(r.IntN(8))
 			switch r.IntN(4) {
 			case 0:
 				host = "r." + name(5)
