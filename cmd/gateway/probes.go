@@ -7,12 +7,15 @@ import (
 )
 
 func newProbesCommand(p process) *cobra.Command {
-	var sockets bool
+	var sockets, escapes bool
 	c := &cobra.Command{
 		Use:   "probes",
 		Short: "Make the attempts of gateway verify, inside a container (started by launcher)",
 		Args:  noArgs, Hidden: true,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if escapes {
+				return battery.WriteEscapes(p.stdout)
+			}
 			if sockets {
 				if err := confine.Sockets(); err != nil {
 					return err
@@ -22,6 +25,7 @@ func newProbesCommand(p process) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&sockets, "sockets", false, "with the filter of socket families that prove gives to what it runs")
+	c.Flags().BoolVar(&escapes, "escapes", false, "print what would act on a terminal beyond its screen, and nothing else")
 	return c
 }
 

@@ -26,14 +26,14 @@ type screen struct {
 
 func (s *session) openScreen() (*screen, error) {
 	sc := &screen{out: s.options.stdout, err: s.options.stderr, restore: func() {}}
-	if filtered := s.config.Agent.Terminal != config.TerminalRaw; filtered {
-		if terminal.IsTerminal(s.options.stdout) {
-			filter := terminal.NewFilter(s.options.stdout)
-			sc.out, sc.undo = filter, filter.Undo
+	if terminal.IsTerminal(s.options.stdout) {
+		sc.out = s.filtered(s.options.stdout)
+		if filter, ok := sc.out.(*terminal.Filter); ok {
+			sc.undo = filter.Undo
 		}
-		if f, ok := s.options.stderr.(*os.File); ok && terminal.IsTerminal(f) {
-			sc.err = terminal.NewFilter(f)
-		}
+	}
+	if f, ok := s.options.stderr.(*os.File); ok && terminal.IsTerminal(f) {
+		sc.err = s.filtered(f)
 	}
 	if !s.tty() {
 		return sc, nil
@@ -41,6 +41,14 @@ func (s *session) openScreen() (*screen, error) {
 	var err error
 	sc.terminal, err = terminal.Open(s.options.stdin, s.options.stdout)
 	return sc, err
+}
+
+// filtered is a terminal as the agent gets it.
+func (s *session) filtered(w io.Writer) io.Writer {
+	if s.config.Agent.Terminal == config.TerminalRaw {
+		return w
+	}
+	return terminal.NewFilter(w)
 }
 
 func (sc *screen) raw() error {

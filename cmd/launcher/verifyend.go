@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/containers"
 	"github.com/sallyport/sallyport/verify"
 	"github.com/sallyport/sallyport/verify/battery"
@@ -54,10 +57,7 @@ func (v *verification) connectByHand(ctx context.Context, s *session) battery.An
 		answer.Finding = probe.Finding{Outcome: verify.Unproven, Absent: true, Detail: "the engine refuses: " + err.Error()}
 		return answer
 	}
-	if v.controls[probe.Ordinary] == nil {
-		v.controls[probe.Ordinary] = map[string]battery.Answer{}
-	}
-	v.controls[probe.Ordinary][battery.ByHand] = battery.Answer{Finding: probe.Reached("the engine connects it")}
+	v.controlled(battery.ByHand, probe.Reached("the engine connects it"))
 	want := probe.Event{Layer: audit.LayerControl, Rule: "foreign-interface"}
 	answer.Finding = probe.Blocked("the interface was deleted", want)
 	ctx, cancel := context.WithTimeout(ctx, byHandTime)
@@ -77,6 +77,51 @@ func (v *verification) connectByHand(ctx context.Context, s *session) battery.An
 			return answer
 		}
 	}
+}
+
+// printEscapes has a container print what acts on a terminal beyond its screen, and
+// looks at what the launcher passes on to one.
+func (v *verification) printEscapes(ctx context.Context, as string) (battery.Answer, error) {
+	began := time.Now()
+	answer := battery.Answer{Probe: battery.Escapes}
+	if v.config.Agent.Terminal == config.TerminalRaw {
+		answer.Finding = probe.Finding{Outcome: verify.Unproven, Absent: true, Detail: "agent.terminal is raw: whatever an agent prints reaches the terminal"}
+		return answer, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, batteryTime)
+	defer cancel()
+	id, err := v.createProbe(ctx, containers.ProbeSpec{Name: "sallyport-verify-" + v.run + "-escapes-" + as, Cmd: []string{"probes", "--escapes"}, Network: "none"})
+	if err != nil {
+		return answer, err
+	}
+	c, err := v.converse(ctx, id)
+	if err != nil {
+		return answer, err
+	}
+	defer c.close()
+	raw, err := io.ReadAll(io.LimitReader(c.out, 64<<10))
+	if err != nil {
+		return answer, fmt.Errorf("read what a container prints: %w", err)
+	}
+	var shown strings.Builder
+	if _, err := v.filtered(&shown).Write(raw); err != nil {
+		return answer, err
+	}
+	sent, sentErr := battery.EscapesIn(string(raw))
+	passed, passedErr := battery.EscapesIn(shown.String())
+	if err := errors.Join(sentErr, passedErr); err != nil {
+		answer.Finding = probe.Unproven("%v", err)
+		return answer, nil
+	}
+	if len(sent) > 0 {
+		v.controlled(battery.Escapes, probe.Reached("a container's output holds %d of them", len(sent)))
+	}
+	answer.Finding = probe.Finding{Outcome: verify.StoppedInside, Detail: fmt.Sprintf("the launcher drops %d of %d on the way to the terminal", len(sent)-len(passed), len(sent))}
+	if len(passed) > 0 {
+		answer.Finding = probe.Reached("the terminal gets %s", strings.Join(passed, "; "))
+	}
+	answer.Seconds = time.Since(began).Seconds()
+	return answer, nil
 }
 
 // awaitEvents returns what the record holds of a sandbox once that is all that the

@@ -160,6 +160,14 @@ func (v *verification) runControls(ctx context.Context) error {
 	return nil
 }
 
+// controlled notes what an attempt of the launcher's own does in an ordinary container.
+func (v *verification) controlled(name string, f probe.Finding) {
+	if v.controls[probe.Ordinary] == nil {
+		v.controls[probe.Ordinary] = map[string]battery.Answer{}
+	}
+	v.controls[probe.Ordinary][name] = battery.Answer{Finding: f}
+}
+
 // controlProof shows that an ordinary container does not pass for a closed one. It has
 // no network, since the proof aims at addresses that are not verify's own.
 func (v *verification) controlProof(ctx context.Context) error {
@@ -178,10 +186,7 @@ func (v *verification) controlProof(ctx context.Context) error {
 		return fmt.Errorf("run the proof in an ordinary container: %w", err)
 	}
 	if !verify.Passed(results) {
-		if v.controls[probe.Ordinary] == nil {
-			v.controls[probe.Ordinary] = map[string]battery.Answer{}
-		}
-		v.controls[probe.Ordinary][battery.StartProof] = battery.Answer{Finding: probe.Reached("an ordinary container does not pass")}
+		v.controlled(battery.StartProof, probe.Reached("an ordinary container does not pass"))
 	}
 	return nil
 }

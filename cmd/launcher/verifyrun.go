@@ -274,6 +274,11 @@ func (v *verification) runAs(ctx context.Context, as string) (u battery.UserRun,
 	if battery.Has(v.probes, battery.ByHand) {
 		answers[battery.ByHand] = v.connectByHand(ctx, s)
 	}
+	if battery.Has(v.probes, battery.Escapes) {
+		if answers[battery.Escapes], err = v.printEscapes(ctx, as); err != nil {
+			return u, err
+		}
+	}
 	if err := v.end(ctx, s, request.Target, answers); err != nil { // which records what its servers had
 		return u, err
 	}

@@ -28,6 +28,8 @@ var outside = []probe.Probe{
 		Why: "whoever may use the engine can connect a running sandbox to a network with a way out"},
 	{Name: Ended, Group: probe.Host, Source: "RFC 1122, 4.2.2.13",
 		Why: "what outlives its sandbox must not be served in its name"},
+	{Name: Escapes, Group: probe.Container, Source: "CVE-2003-0063, CWE-150",
+		Why: "what an agent prints acts on the terminal beyond its screen: clipboard, files, answers that are typed"},
 }
 
 // TryEnded asks the model endpoint for its health, which must end with the sandbox.
