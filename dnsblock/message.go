@@ -54,14 +54,29 @@ func judge(message []byte) outcome {
 // firstQuestion unpacks header and first question alone. Header counts can make
 // the library unpack ten thousand names out of one message.
 func firstQuestion(message []byte) *dns.Msg {
+	questions := min(1, message[4]|message[5])
+	if compressed(message) {
+		questions = 0
+	}
 	one := append([]byte(nil), message...)
-	copy(one[4:headerSize], []byte{0, min(1, message[4]|message[5]), 0, 0, 0, 0, 0, 0})
+	copy(one[4:headerSize], []byte{0, questions, 0, 0, 0, 0, 0, 0})
 	q := new(dns.Msg)
 	// On an error the header stands and there is no question.
 	if err := q.Unpack(one); err != nil {
 		q.Question = nil
 	}
 	return q
+}
+
+// compressed says whether the first name has a pointer (RFC 1035 §4.1.4), which could
+// lead to nothing but the header, whose counts are no labels.
+func compressed(message []byte) bool {
+	for at := headerSize; at < len(message); at += 1 + int(message[at]) {
+		if message[at] == 0 || message[at] > 63 {
+			return message[at] >= 0xc0
+		}
+	}
+	return false
 }
 
 // query answers a message whose opcode is QUERY.
@@ -106,6 +121,9 @@ func unpackQuery(message []byte) (*dns.Msg, error) {
 		return nil, errors.New("not exactly one question")
 	case count(6) > 1 || count(8) > 1 || count(10) > 2:
 		return nil, errors.New("more records than a query has")
+	}
+	if compressed(message) {
+		return nil, errors.New("its question is compressed")
 	}
 	q := new(dns.Msg)
 	if err := q.Unpack(message); err != nil {

@@ -107,7 +107,7 @@ func checkWord(what, s string) error {
 
 // parseJump reads a ProxyJump value: hops, first one first; none: no hops.
 func parseJump(s string) ([]destination, error) {
-	if strings.EqualFold(s, "none") || s == "" {
+	if only := strings.TrimSpace(s); strings.EqualFold(only, "none") || only == "" {
 		return nil, nil
 	}
 	var hops []destination
