@@ -241,8 +241,8 @@ func FuzzVerify(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if !anywhere {
-			flipCell(t, path, columns[where], offset, flip)
+		if !anywhere && !flipCell(t, path, columns[where], offset, flip) {
+			return
 		}
 		r, err := Verify(t.Context(), path, head.String())
 		if !anywhere && (err != nil || r.OK) {
@@ -266,8 +266,9 @@ func everything(t testing.TB, db *sql.DB) string {
 	return all.String
 }
 
-// flipCell flips bits of one byte of one event's column, or of a number.
-func flipCell(t *testing.T, path, column string, offset uint32, flip byte) {
+// flipCell flips bits of one byte of one event's column, or of a number. It says
+// whether the database takes that: not if two events had one id.
+func flipCell(t *testing.T, path, column string, offset uint32, flip byte) bool {
 	t.Helper()
 	db := openSQL(t, path)
 	defer db.Close()
@@ -293,5 +294,9 @@ func flipCell(t *testing.T, path, column string, offset uint32, flip byte) {
 	case time.Time:
 		t.Fatal("a time")
 	}
-	mustExec(t, db, `UPDATE events SET `+column+`=? WHERE seq=?`, value, seq)
+	_, err := db.Exec(`UPDATE events SET `+column+`=? WHERE seq=?`, value, seq)
+	if err != nil && !strings.Contains(err.Error(), "UNIQUE constraint failed: events.id") {
+		t.Fatal(err)
+	}
+	return err == nil
 }

