@@ -74,7 +74,7 @@ func hashedName(salt []byte, name string) string {
 func slowKnown(known string, key ssh.PublicKey) string {
 	found := "no line has it"
 	for line := range strings.SplitSeq(known, "\n") {
-		words := strings.Fields(line)
+		words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t\r", r) })
 		marker := ""
 		if len(words) > 0 && strings.HasPrefix(words[0], "@") {
 			marker, words = words[0], words[1:]
