@@ -56,7 +56,7 @@ type conversation struct {
 
 func hold(t *testing.T, f Forward, parts []string) (c conversation) {
 	synctest.Test(t, func(*testing.T) {
-		behind, k := &far{answer: []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")}, &kept{}
+		behind, k := &far{answer: []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), after: time.Millisecond}, &kept{}
 		f.Dial, f.Record, f.IdleTimeout, f.Log = behind.dial, k.record, time.Second, quiet
 		output, lasted := converse(&f, parts)
 		c.output, c.lasted = string(output), lasted

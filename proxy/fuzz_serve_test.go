@@ -62,6 +62,7 @@ func (l *single) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1
 // answers the first of it.
 type far struct {
 	answer []byte
+	after  time.Duration // that it takes to answer; in a bubble, until nobody does anything
 	wg     sync.WaitGroup
 	mu     sync.Mutex
 	got    []*strings.Builder // of each connection
@@ -85,7 +86,10 @@ func (f *far) dial(context.Context, string, uint16) (net.Conn, error) {
 			}
 			if !answered && strings.Contains(got.String(), "\r\n\r\n") {
 				answered = true
-				f.wg.Go(func() { _, _ = its.Write(f.answer) })
+				f.wg.Go(func() {
+					time.Sleep(f.after)
+					_, _ = its.Write(f.answer)
+				})
 			}
 		}
 	})
