@@ -85,3 +85,31 @@ func TestTurnedAwayHoldNobodyUp(t *testing.T) {
 		})
 	}
 }
+
+// A request goes to the model server while it is looked who makes it, and its event
+// waits for that.
+func TestModelIsAskedWhileItIsLookedWhoAsks(t *testing.T) {
+	k, server := &kept{}, &far{answer: []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")}
+	l := slowly{listen(t), make(chan struct{})}
+	m := fuzzModel(k, server)
+	dial := m.Dial
+	m.Dial = func(ctx context.Context) (net.Conn, error) {
+		close(l.tell)
+		return dial(ctx)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Serve(ctx, l) }()
+	c := dialHeld(t, l.Addr().String())
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	say(t, c, post("/v1/messages", small), 200)
+	_ = c.Close()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	server.wg.Wait()
+	if len(k.events) != 1 || k.events[0].Process == nil || k.events[0].Process.PID != 7 || k.events[0].Verdict != "allowed" {
+		t.Errorf("events %+v", k.events)
+	}
+}

@@ -44,7 +44,7 @@ func (m *model) answerLocally(w http.ResponseWriter, r *http.Request, q *request
 		q.event.BytesOut = int64(len(body))
 	}
 	q.event.Duration = seconds(q.start)
-	if !m.rec.record(q.event) {
+	if !m.record(q, q.event) {
 		writeError(w, &apiRefusal{http.StatusServiceUnavailable, "api_error", auditFailed})
 		return true
 	}

@@ -104,6 +104,7 @@ func bodyless(method string) bool { return method == http.MethodGet || method ==
 // request is one request at the model endpoint.
 type request struct {
 	event    audit.Event
+	who      func() *audit.Process // made it; waits until that is found
 	start    time.Time
 	endpoint policy.Endpoint
 	body     []byte // checked; nil where the method has none, and once an answer has begun
@@ -114,7 +115,7 @@ type request struct {
 // ServeHTTP answers one request.
 func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	conn := connOf(r)
-	q := &request{event: event(conn, policy.Deny), start: time.Now()}
+	q := &request{event: anonymous(conn, policy.Deny), who: asking(conn), start: time.Now()}
 	q.event.Method, q.event.Path, q.event.Host = r.Method, r.URL.Path, r.Host
 	q.event.Session = r.Header.Get("X-Claude-Code-Session-Id")
 	if bodyLength(r) < 0 {
@@ -153,8 +154,15 @@ type apiRefusal struct {
 func (m *model) refuse(w http.ResponseWriter, q *request, no *apiRefusal) {
 	q.event.Verdict = policy.Deny.String()
 	q.event.Status, q.event.Reason, q.event.Duration = no.status, no.why, seconds(q.start)
-	if !m.rec.record(q.event) {
+	if !m.record(q, q.event) {
 		no = &apiRefusal{http.StatusServiceUnavailable, "api_error", auditFailed}
 	}
 	writeError(w, no)
+}
+
+// record writes e, q's event, and reports whether it is kept. Who asked was looked for
+// while the request was served.
+func (m *model) record(q *request, e audit.Event) bool {
+	e.Process = q.who()
+	return m.rec.record(e)
 }

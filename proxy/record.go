@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -72,14 +73,32 @@ type knowing interface{ Process() *audit.Process }
 // event is an event about conn with nothing but addresses, a verdict and, where
 // conn knows it, who made the attempt.
 func event(conn net.Conn, v policy.Verdict) audit.Event {
+	e := anonymous(conn, v)
+	if k, ok := conn.(knowing); ok {
+		e.Process = k.Process()
+	}
+	return e
+}
+
+// asking has conn find out who makes the attempt that begins, while other things are
+// done. What it returns waits for that.
+func asking(conn net.Conn) func() *audit.Process {
+	k, ok := conn.(knowing)
+	if !ok {
+		return func() *audit.Process { return nil }
+	}
+	found := make(chan *audit.Process, 1)
+	go func() { found <- k.Process() }()
+	return sync.OnceValue(func() *audit.Process { return <-found })
+}
+
+// anonymous is event without who made the attempt.
+func anonymous(conn net.Conn, v policy.Verdict) audit.Event {
 	e := audit.Event{Verdict: v.String(), Count: 1}
 	if c, ok := conn.(*clientConn); ok {
 		e.Src, e.Dst = c.ends()
 	} else {
 		e.Src, e.Dst = conn.RemoteAddr().String(), conn.LocalAddr().String()
-	}
-	if k, ok := conn.(knowing); ok {
-		e.Process = k.Process()
 	}
 	return e
 }

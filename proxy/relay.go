@@ -121,7 +121,7 @@ func (m *model) finish(out *stream, r *http.Request, q *request, panicked any) {
 	if unanswered && silent && !gone {
 		e.Status = http.StatusGatewayTimeout
 	}
-	kept := m.rec.record(e)
+	kept := m.record(q, e)
 	if m.Trouble != nil && !gone && (silent || q.failure != nil || status >= http.StatusInternalServerError) {
 		m.Trouble(orDefault(e.Reason, fmt.Sprintf("it answered %d", status)))
 	}
