@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"context"
+	"errors"
 	"os"
 	"testing"
 
@@ -81,7 +82,11 @@ func TestRestoreDropsUnreadInput(t *testing.T) {
 func waitReadable(t *testing.T, f *os.File) {
 	t.Helper()
 	poll := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}}
-	if n, err := unix.Poll(poll, 5000); err != nil || n != 1 {
+	n, err := unix.Poll(poll, 5000)
+	for errors.Is(err, unix.EINTR) { // by a signal of the Go runtime's own
+		n, err = unix.Poll(poll, 5000)
+	}
+	if err != nil || n != 1 {
 		t.Fatalf("poll: %d, %v", n, err)
 	}
 }

@@ -53,6 +53,9 @@ func TestDetach(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	_, err = unix.Wait4(s.PID, nil, 0, nil) // it is our child, and not let go of by us as by a login
+	for errors.Is(err, unix.EINTR) {
+		_, err = unix.Wait4(s.PID, nil, 0, nil)
+	}
 	ok(t, err)
 }
 

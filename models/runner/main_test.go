@@ -340,8 +340,14 @@ func death(t testing.TB, pid int) func() {
 	t.Cleanup(func() { unix.Close(fd) })
 	return func() {
 		t.Helper()
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience/time.Millisecond))
-		if err != nil || n != 1 {
+		for { // the Go runtime's own signals interrupt it
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience/time.Millisecond))
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err == nil && n == 1 {
+				return
+			}
 			t.Fatalf("process %d lives on: %v", pid, err)
 		}
 	}
