@@ -75,14 +75,45 @@ func (e *Engine) Resize(ctx context.Context, id string, size Size) error {
 	return nil
 }
 
+// removeTime bounds how long Remove waits for somebody else who removes a container.
+const removeTime = 10 * time.Second
+
 // Remove ends a container if it runs and removes it with its anonymous volumes.
-// One that is gone already, or being removed, is no error.
+// One that is gone already is no error. An engine refuses to remove one that ends
+// by itself at that moment (it cannot be killed any more), and one that somebody
+// else removes: the first is removed once it has ended, the second is waited for.
 func (e *Engine) Remove(ctx context.Context, id string) error {
-	_, err := e.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
-	if err != nil && !cerrdefs.IsNotFound(err) && !cerrdefs.IsConflict(err) {
+	options := client.ContainerRemoveOptions{Force: true, RemoveVolumes: true}
+	_, err := e.api.ContainerRemove(ctx, id, options)
+	if err == nil || cerrdefs.IsNotFound(err) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, removeTime)
+	defer cancel()
+	if e.await(ctx, id, container.WaitConditionNotRunning) == nil {
+		_, err = e.api.ContainerRemove(ctx, id, options)
+	}
+	if cerrdefs.IsConflict(err) && e.await(ctx, id, container.WaitConditionRemoved) == nil {
+		return nil
+	}
+	if err != nil && !cerrdefs.IsNotFound(err) {
 		return fmt.Errorf("remove container %s: %w", short(id), err)
 	}
 	return nil
+}
+
+// await waits until a container is as condition says, or gone.
+func (e *Engine) await(ctx context.Context, id string, condition container.WaitCondition) error {
+	res := e.api.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: condition})
+	select {
+	case err := <-res.Error:
+		if cerrdefs.IsNotFound(err) {
+			return nil
+		}
+		return err
+	case <-res.Result:
+		return nil
+	}
 }
 
 // List returns our containers, ended ones too, that carry every one of labels;
