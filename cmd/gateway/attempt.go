@@ -8,11 +8,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/origin"
 	"github.com/sallyport/sallyport/sandbox"
 )
+
+// sameFor is how long who has a connection is who had it when it was asked last. A
+// socket can be handed to another process at any time, before a look too, so a look
+// is no better than that; and a client that makes thousands of requests a second on
+// one connection has them not looked for one by one.
+const sameFor = 10 * time.Millisecond
 
 // attempts gives the connections of one sandbox a method Process, by which the
 // servers learn who made an attempt.
@@ -60,6 +67,13 @@ type attempt struct {
 	found   chan struct{}  // closed when process is there
 	process *audit.Process // who made the connection
 	asked   atomic.Bool
+	last    atomic.Pointer[said]
+}
+
+// said is who had a connection, and when that was asked.
+type said struct {
+	process *audit.Process
+	at      time.Time
 }
 
 // take looks at once who made a connection: many close it soon.
@@ -93,7 +107,16 @@ func (t *attempt) find() *audit.Process {
 	if err != nil {
 		return &audit.Process{Unknown: origin.Gone}
 	}
-	return t.finder.FindAccepted(t.number, addrPort(t.RemoteAddr()), addrPort(t.LocalAddr()), func() bool { return origin.Connected(raw) })
+	open := func() bool { return origin.Connected(raw) }
+	now := time.Now()
+	if last := t.last.Load(); last != nil && now.Sub(last.at) < sameFor && open() {
+		return last.process
+	}
+	p := t.finder.FindAccepted(t.number, addrPort(t.RemoteAddr()), addrPort(t.LocalAddr()), open)
+	if p.Unknown == "" {
+		t.last.Store(&said{p, now})
+	}
+	return p
 }
 
 // attribute adds who sent a DNS query by UDP, which has no connection to tell.
