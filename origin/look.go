@@ -128,8 +128,10 @@ var errCrafted = errors.New("raw sockets")
 
 // crafted looks for sockets that can send what they like.
 func (l *look) crafted() error {
+	var b [4096]byte
 	for _, name := range []string{"raw", "raw6", "packet"} {
-		text, _, err := process{fd: int(l.holder.Fd())}.read("net/"+name, 4096)
+		// The heading comes with as many rows as fit (seq_file): one read tells.
+		text, err := process{fd: int(l.holder.Fd())}.begin("net/"+name, b[:])
 		if errors.Is(err, fs.ErrNotExist) && name != "raw" {
 			continue // a kernel without them
 		}

@@ -97,6 +97,17 @@ func (p process) read(name string, limit int) (b []byte, more bool, err error) {
 	return b[:limit], true, nil
 }
 
+// begin returns what one read of a file in the folder gives.
+func (p process) begin(name string, b []byte) ([]byte, error) {
+	fd, err := unix.Openat(p.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, b)
+	return b[:max(n, 0)], err
+}
+
 // status is what /proc/PID/status says, which everybody may read.
 type status struct {
 	name   string // which the process chose

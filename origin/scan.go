@@ -147,7 +147,8 @@ func (l *look) descriptors(p process, base string) error {
 // lastPID is the newest process, or thread, of the machine. As long as it stays
 // the same there was no fork. Zero: not known.
 func lastPID(root string) int {
-	text, _, err := process{fd: unix.AT_FDCWD}.read(root+"/loadavg", 256)
+	var b [256]byte
+	text, err := process{fd: unix.AT_FDCWD}.begin(root+"/loadavg", b[:])
 	if err != nil {
 		return 0
 	}

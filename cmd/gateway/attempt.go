@@ -19,7 +19,7 @@ import (
 // socket can be handed to another process at any time, before a look too, so a look
 // is no better than that; and a client that makes thousands of requests a second on
 // one connection has them not looked for one by one.
-const sameFor = 10 * time.Millisecond
+const sameFor = 20 * time.Millisecond
 
 // attempts gives the connections of one sandbox a method Process, by which the
 // servers learn who made an attempt.
