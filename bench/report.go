@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/sallyport/sallyport/bench/field"
 )
@@ -65,6 +68,35 @@ func (r Report) WriteJSON(file string) error {
 		return fmt.Errorf("the results: %w", err)
 	}
 	return nil
+}
+
+// Join makes one report of several of the same machine and commit, whose cases may have
+// been measured one after the other. A case that is in two of them is the later one's.
+func Join(reports ...Report) (whole Report, err error) {
+	for i, r := range reports {
+		if i == 0 {
+			whole = r
+			whole.Results = slices.Clone(r.Results)
+			continue
+		}
+		facts := r.Facts
+		facts.Date = whole.Facts.Date
+		if !reflect.DeepEqual(facts, whole.Facts) || r.Smoke != whole.Smoke {
+			return whole, fmt.Errorf("join results: those of %s and of %s are not of the same machine, commit and programs", whole.Facts.Date, r.Facts.Date)
+		}
+		for _, result := range r.Results {
+			at := slices.IndexFunc(whole.Results, func(old Result) bool { return old.Case.Name == result.Case.Name })
+			if at < 0 {
+				whole.Results = append(whole.Results, result)
+			} else {
+				whole.Results[at] = result
+			}
+		}
+		if first, _, _ := strings.Cut(whole.Facts.Date, " to "); first != r.Facts.Date {
+			whole.Facts.Date = first + " to " + r.Facts.Date
+		}
+	}
+	return whole, nil
 }
 
 // ReadJSON reads what WriteJSON wrote.

@@ -174,3 +174,36 @@ func TestJSON(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestJoin(t *testing.T) {
+	first, second, third := sample(), sample(), sample()
+	first.Results, second.Results, third.Results = first.Results[:2], second.Results[1:], third.Results[:1]
+	second.Facts.Date, third.Facts.Date = "2026-11-26 21:00 UTC", "2026-11-26 22:00 UTC"
+	third.Results[0].Sides = nil
+	got, err := Join(first, second, third)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range got.Results {
+		names = append(names, r.Case.Name)
+	}
+	if text := strings.Join(names, " "); text != "sse-1 refuse rules" || got.Results[0].Sides != nil || got.Results[1].Sides == nil {
+		t.Errorf("cases %s, %+v", text, got.Results)
+	}
+	if got.Facts.Date != "2026-11-26 19:00 UTC to 2026-11-26 22:00 UTC" || first.Results[0].Sides == nil {
+		t.Errorf("date %q; the first one's results are changed: %v", got.Facts.Date, first.Results[0].Sides == nil)
+	}
+	for name, change := range map[string]func(*Report){
+		"another commit":  func(r *Report) { r.Facts.Commit = "abc1234+" },
+		"another machine": func(r *Report) { r.Facts.Cores = 4 },
+		"another program": func(r *Report) { r.Facts.Versions = []string{"squid 7"} },
+		"a smoke":         func(r *Report) { r.Smoke = true },
+	} {
+		other := sample()
+		change(&other)
+		if _, err := Join(first, other); err == nil {
+			t.Errorf("%s is joined", name)
+		}
+	}
+}

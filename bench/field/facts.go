@@ -93,7 +93,7 @@ func commit(ctx context.Context) string {
 	if err != nil {
 		return "unknown"
 	}
-	changed, err := exec.CommandContext(ctx, "git", "status", "--porcelain").Output()
+	changed, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--", ":!docs").Output() // where the results are written
 	if err != nil || len(changed) > 0 {
 		return strings.TrimSpace(string(head)) + "+"
 	}

@@ -38,7 +38,7 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 	set.IntVar(&f.reps, "reps", 0, "repetitions of each side; 0: each case's own")
 	set.StringVar(&f.out, "out", "", "folder in which benchmarks.md and benchmarks.svg are written anew; empty: neither")
 	set.StringVar(&f.json, "json", "", "file that the results are written to; empty: none")
-	set.StringVar(&f.from, "from", "", "measure nothing: take the results from this file, which -json wrote")
+	set.StringVar(&f.from, "from", "", "measure nothing: take the results from files that -json wrote, with commas between, of one machine and commit")
 	set.BoolVar(&f.list, "list", false, "print the cases' names and end")
 	if err := set.Parse(args); err != nil {
 		return f, err
@@ -92,7 +92,15 @@ func do(ctx context.Context, f flags, stdout, stderr io.Writer) error {
 
 // again prints and writes results that there are.
 func again(f flags, stdout io.Writer) error {
-	r, err := bench.ReadJSON(f.from)
+	var reports []bench.Report
+	for file := range strings.SplitSeq(f.from, ",") {
+		r, err := bench.ReadJSON(file)
+		if err != nil {
+			return err
+		}
+		reports = append(reports, r)
+	}
+	r, err := bench.Join(reports...)
 	if err != nil {
 		return err
 	}
