@@ -21,6 +21,10 @@ const (
 	maxReports  = 64 // that wait for the gateway to come back
 	deleteTries = 10 // of an interface that is busy
 	deletePause = 10 * time.Millisecond
+
+	gatePolls    = 1000 // looks at whether the wall's end has answered
+	gatePause    = 5 * time.Millisecond
+	gateAskEvery = 4 // of the looks
 )
 
 // guard keeps a sandbox's namespace as it must be: lo, the one interface that the
@@ -220,14 +224,20 @@ func (g *guard) configure(link netlink.Link) error {
 }
 
 // awaitGate waits until the wall's end answers. Both kernels' ends drop what is
-// sent in the moment after the interface was set up, without a word.
+// sent in the moment after the interface was set up, without a word; the kernel
+// itself would ask again after a second (retrans_time_ms, arp(7)).
 func awaitGate(link netlink.Link, gate netip.Addr) error {
 	const use = 1 // NTF_USE, linux/neighbour.h: look for it now
 	ask := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: unix.AF_INET, Flags: use, IP: gate.AsSlice()}
-	if err := netlink.NeighSet(ask); err != nil {
-		return fmt.Errorf("look for the wall's end: %w", err)
-	}
-	for range 1000 {
+	for n := range gatePolls {
+		if n%gateAskEvery == 0 {
+			if err := netlink.NeighDel(ask); err != nil && !errors.Is(err, unix.ENOENT) { // or it would wait on
+				return fmt.Errorf("look for the wall's end anew: %w", err)
+			}
+			if err := netlink.NeighSet(ask); err != nil {
+				return fmt.Errorf("look for the wall's end: %w", err)
+			}
+		}
 		known, err := netlink.NeighList(link.Attrs().Index, unix.AF_INET)
 		if err != nil {
 			return fmt.Errorf("list neighbours: %w", err)
@@ -235,7 +245,7 @@ func awaitGate(link netlink.Link, gate netip.Addr) error {
 		if slices.ContainsFunc(known, func(n netlink.Neigh) bool { return n.IP.Equal(ask.IP) && n.State&netlink.NUD_REACHABLE != 0 }) {
 			return nil
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(gatePause)
 	}
 	return errors.New("the wall's end of the plug does not answer")
 }
