@@ -58,7 +58,7 @@ func (b *box) attempts() (recorded, lost int64) {
 func (b *box) wantAttempts(t *testing.T, want int64) {
 	t.Helper()
 	recorded, lost := int64(0), int64(0)
-	for deadline := time.After(4 * patient); ; {
+	for deadline := time.After(8 * patient); ; {
 		b.mu.Lock()
 		changed := b.changed
 		b.mu.Unlock()

@@ -7,9 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// backlog bounds the connections of one sandbox that wait to be accepted; it is
-// capped by net.core.somaxconn.
-const backlog = 1024
+// backlog bounds the connections of one sandbox that wait to be accepted, as
+// SOMAXCONN did up to Linux 5.3; those beyond try again after a second (RFC 6298).
+// Who floods has it full all the time, and the gateway that much to do at once.
+const backlog = 128
 
 // listeners opens the transparent sockets that take what the rules hand over
 // from one interface: TCP of any destination, and UDP to port 53. Which sandbox

@@ -130,6 +130,47 @@ func TestFloodOfHalfOpenConnectionsCostsOthersNothing(t *testing.T) {
 	}
 }
 
+// sendDatagrams sends n datagrams to one place and returns how many were taken.
+func (b *box) sendDatagrams(t *testing.T, n int, to netip.AddrPort) (sent int64) {
+	t.Helper()
+	b.ns.in(t, func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for range n {
+			sent += sendUDP(fd, to)
+		}
+		return nil
+	})
+	return sent
+}
+
+// Of what a sandbox repeats much of only the number is told. Another's repeats are
+// told all the same.
+func TestFloodOfRepeatsCostsOthersNothing(t *testing.T) {
+	b := newBox(t)
+	o := b.other(t)
+	to := netip.MustParseAddrPort("203.0.113.99:7")
+	flood := b.sendDatagrams(t, 8*restBurst, to)
+	few := o.sendDatagrams(t, 100, to)
+	b.wantAttempts(t, flood-b.dropped(t)+few)
+	told, lost := map[string]int64{}, map[string]int64{}
+	for _, e := range b.all() {
+		told[e.Sandbox] += e.Count
+		lost[e.Sandbox] += e.Lost
+	}
+	if told[o.id] != few || lost[o.id] != 0 {
+		t.Errorf("of %d others %d are told, %d lost", few, told[o.id], lost[o.id])
+	}
+	// How many are lost depends on how long the flood took; without a limit none would
+	// be, or many more.
+	if told[b.id] < restBurst || lost[b.id] == 0 {
+		t.Errorf("of the flood %d are told, %d lost", told[b.id], lost[b.id])
+	}
+}
+
 // retransmissions is how many segments of a connection were sent again.
 func retransmissions(t *testing.T, c net.Conn) (n uint32) {
 	t.Helper()

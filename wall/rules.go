@@ -51,6 +51,14 @@ const (
 	maxCounts = 1 << 20          // a counter for each rule of each interface that there ever was
 )
 
+// Of packets like one that was told lately, this many of each interface are told.
+// Beyond that only their number is: the kernel could log a hundred times as many,
+// and they would take the processor from other sandboxes.
+const (
+	restRate  = 4000 // a second
+	restBurst = queueLength / 2
+)
+
 // ICMPv6 types, RFC 2710 and RFC 3810.
 const (
 	icmpMLDReport  = 131
@@ -71,6 +79,7 @@ const (
 //	table inet wall {
 //	  set seen { typeof meta iif . meta mark . meta l4proto . th dport . ip6 daddr; size 65536; timeout 30s; }
 //	  set counts { typeof meta iif . meta mark; counter; }
+//	  set rates { typeof meta iif; limit; }
 //	  chain fragments { type filter hook prerouting priority -450;    # before the kernel puts them together
 //	    ip frag-off & 0x3fff != 0 counter meta mark set fragment goto refuse
 //	    exthdr frag exists counter meta mark set fragment goto refuse
@@ -96,6 +105,7 @@ const (
 //	    meta mark syn log syn goto end
 //	    # and the same for IPv6, and for protocols without ports:
 //	    meta iif . meta mark . meta l4proto . th dport . ip daddr != @seen add @seen { that } log first goto end
+//	    update @rates { meta iif limit rate over 4000/second burst 16384 } goto end
 //	    log rest goto end
 //	  }
 //	  chain end {
@@ -117,7 +127,8 @@ func applyRules(c *nftables.Conn) (counters []*nftables.Set, err error) {
 	seen := &nftables.Set{Table: table, Name: "seen", Dynamic: true, Concatenation: true, Size: maxSeen,
 		HasTimeout: true, Timeout: seenTime, KeyType: nftables.MustConcatSetType(nftables.TypeIFIndex,
 			nftables.TypeMark, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeIP6Addr)}
-	if err := errors.Join(c.AddSet(counts, nil), c.AddSet(seen, nil)); err != nil {
+	rates := &nftables.Set{Table: table, Name: "rates", Dynamic: true, Size: maxCounts, KeyType: nftables.TypeIFIndex}
+	if err := errors.Join(c.AddSet(counts, nil), c.AddSet(seen, nil), c.AddSet(rates, nil)); err != nil {
 		return nil, rulesError(err)
 	}
 	for _, chain := range []struct {
@@ -127,7 +138,7 @@ func applyRules(c *nftables.Conn) (counters []*nftables.Set, err error) {
 		rules    [][]expr.Any
 	}{
 		{"end", nil, nil, endRules()},
-		{"refuse", nil, nil, refuseRules(counts, seen)},
+		{"refuse", nil, nil, refuseRules(counts, seen, rates)},
 		{"fragments", nftables.ChainHookPrerouting, nftables.ChainPriorityRef(-450), fragmentRules()},
 		{"pre", nftables.ChainHookPrerouting, nftables.ChainPriorityMangle, rules()},
 		{"forward", nftables.ChainHookForward, nftables.ChainPriorityFilter, nil},
@@ -227,7 +238,7 @@ func fragmentRules() [][]expr.Any {
 
 // refuseRules count and log what is marked. No expression that may fail stands
 // before a verdict that matters: whatever happens, the last rule goes to the end.
-func refuseRules(counts, seen *nftables.Set) [][]expr.Any {
+func refuseRules(counts, seen, rates *nftables.Set) [][]expr.Any {
 	const first = unix.NFT_REG32_00 // of a concatenation; the rest follows
 	iif, marked := &expr.Meta{Key: expr.MetaKeyIIF, Register: first}, &expr.Meta{Key: expr.MetaKeyMARK, Register: first + 1}
 	rules := [][]expr.Any{
@@ -255,7 +266,11 @@ func refuseRules(counts, seen *nftables.Set) [][]expr.Any {
 			join(nfproto(family), protocol(unix.IPPROTO_UDP), zero(first+3, 4), port, unseen),
 			join(nfproto(family), notProtocol(unix.IPPROTO_TCP), notProtocol(unix.IPPROTO_UDP), zero(first+3, 4), unseen))
 	}
-	return append(rules, join(nflog(groupRest), end))
+	// One sandbox's flood costs others little more than its packets do.
+	beyond := &expr.Limit{Type: expr.LimitTypePkts, Rate: restRate, Burst: restBurst, Unit: expr.LimitTimeSecond, Over: true}
+	return append(rules,
+		join(iif, &expr.Dynset{SrcRegKey: first, SetName: rates.Name, SetID: rates.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{beyond}}, end),
+		join(nflog(groupRest), end))
 }
 
 // count counts a packet by interface and mark.
