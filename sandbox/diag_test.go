@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"testing"
 	"time"
@@ -45,8 +46,11 @@ func copies(t *testing.T, name string) (n int) {
 	return n
 }
 
+// wantCopies waits for it. A file that is forgotten must not be closed by the garbage
+// collector meanwhile.
 func wantCopies(t *testing.T, when, name string, want int) {
 	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	deadline := time.Now().Add(patient)
 	for copies(t, name) != want {
 		if time.Now().After(deadline) {
