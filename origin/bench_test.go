@@ -83,3 +83,46 @@ func BenchmarkFind(b *testing.B) {
 		})
 	}
 }
+
+// What the kernel tells of one socket, the tables of it, and a look with either.
+func BenchmarkSocket(b *testing.B) {
+	w := newWorld(b)
+	_, to := w.listen(b, "127.0.0.1:0")
+	_, did := w.agent(b, testUID, 2, "plain", "tcp", to.String())
+	s, _ := w.sockets(b)
+	f := New(Sandbox{Holder: w.holder, Netns: w.inode})
+	unlimited(f)
+	f.patient = time.Minute
+	b.Run("kernel", func(b *testing.B) {
+		defer reportCPU(b)()
+		for b.Loop() {
+			if s.Inode(did.Src, to) == 0 {
+				b.Fatal("it is not known")
+			}
+		}
+	})
+	b.Run("tables", func(b *testing.B) {
+		l := &look{Finder: f}
+		defer reportCPU(b)()
+		for b.Loop() {
+			r := &request{proto: "tcp", src: did.Src, dst: to, accepted: true}
+			if err := l.tables("tcp", []*request{r}); err != nil || len(r.lines) != 1 {
+				b.Fatal(r.lines, err)
+			}
+		}
+	})
+	for name, inode := range map[string]func() uint64{
+		"look/kernel": func() uint64 { return s.Inode(did.Src, to) },
+		"look/tables": func() uint64 { return 0 },
+	} {
+		b.Run(name, func(b *testing.B) {
+			defer reportCPU(b)()
+			for b.Loop() {
+				clear(f.recent)
+				if p := f.FindAccepted(Accepted{Src: did.Src, Dst: to, Inode: inode()}, open); p.PID != did.PID {
+					b.Fatal(p)
+				}
+			}
+		})
+	}
+}

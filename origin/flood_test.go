@@ -63,7 +63,7 @@ func TestFlood(t *testing.T) {
 				return
 			}
 			from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
-			p := f.FindAccepted(0, from, to, func() bool { return Connected(raw) })
+			p := f.FindAccepted(Accepted{Src: from, Dst: to}, func() bool { return Connected(raw) })
 			if p.Unknown == "" && (p.PID != pids[from.Addr().String()] || !strings.Contains(p.Command, from.Addr().String()+":0")) {
 				t.Errorf("for %v it says %+v", from, p)
 			}

@@ -56,10 +56,7 @@ func (f *Finder) look(requests []*request) {
 func (l *look) sockets(requests []*request) {
 	err := l.crafted()
 	for _, proto := range []string{"tcp", "udp"} {
-		of := slices.DeleteFunc(slices.Clone(requests), func(r *request) bool { return r.proto != proto })
-		for _, r := range of {
-			r.lines = r.lines[:0]
-		}
+		of := slices.DeleteFunc(slices.Clone(requests), func(r *request) bool { return r.proto != proto || l.told(r) })
 		if err == nil && len(of) > 0 {
 			err = l.tables(proto, of)
 		}
@@ -76,6 +73,21 @@ func (l *look) sockets(requests []*request) {
 			}
 		}
 	}
+}
+
+// told forgets the lines of a request, and says whether what the kernel told of its
+// socket stands for the table. It does in a first look, which names one process or
+// none: what is uncertain, and the uid, which is not known here, is for the tables.
+// It is as good as a line: inode numbers come from one counter of 32 bits
+// (get_next_ino), so what has this one is the socket that had the addresses when the
+// kernel was asked; and while our end is connected it is the other end.
+func (l *look) told(r *request) bool {
+	r.lines = r.lines[:0]
+	if r.inode == 0 || l.thorough {
+		return false
+	}
+	r.lines = append(r.lines, line{local: r.src, remote: r.dst, inode: r.inode})
+	return true
 }
 
 // closed answers a request whose socket is closed.

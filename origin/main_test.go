@@ -62,6 +62,7 @@ type question struct {
 	Src, Dst netip.AddrPort
 	Accepted bool
 	Open     bool
+	Inode    uint64
 }
 
 // runGateway answers questions as an ordinary user.
@@ -80,7 +81,7 @@ func runGateway(args []string) error {
 		}
 		var p *audit.Process
 		if q.Accepted {
-			p = f.FindAccepted(0, q.Src, q.Dst, func() bool { return q.Open })
+			p = f.FindAccepted(Accepted{Src: q.Src, Dst: q.Dst, Inode: q.Inode}, func() bool { return q.Open })
 		} else {
 			p = f.Find(q.Proto, q.Src, q.Dst)
 		}

@@ -1,8 +1,8 @@
-// Package origin says which process of a sandbox made an attempt, from /proc
-// alone and as an ordinary user: the line of a socket in the tables of the
-// sandbox's network namespace, then the process that has that socket open. What
-// it cannot be sure of it does not name. It sees who holds the socket when it
-// looks; who told that process what to do, nobody sees.
+// Package origin says which process of a sandbox made an attempt, as an ordinary
+// user: the kernel tells which socket of the sandbox's network namespace it came
+// from (sock_diag(7), else the tables of /proc), and /proc which process has that
+// socket open. What it cannot be sure of it does not name. It sees who holds the
+// socket when it looks; who told that process what to do, nobody sees.
 package origin
 
 import (
@@ -82,6 +82,7 @@ type request struct {
 	src, dst netip.AddrPort
 	accepted bool   // TCP: our end of the connection is established
 	conn     uint64 // number of the connection that we accepted; zero: it has none
+	inode    uint64 // of the socket, as the kernel told; zero: not known
 
 	lines   []line         // that fit, of the look that runs
 	process *audit.Process // the answer; nil: none yet
@@ -100,13 +101,20 @@ func (f *Finder) Find(proto string, src, dst netip.AddrPort) *audit.Process {
 	return f.find(&request{proto: proto, src: plain(src), dst: plain(dst)}, nil)
 }
 
-// FindAccepted is Find for a TCP connection that we accepted. open is asked after
-// the look whether our end is still connected (see Connected): if it is, no other
-// connection can have had the same addresses meanwhile. conn is a number that no
-// other connection has, or zero: with it, and as long as it is open, the other end is
-// the socket that it was when it was asked for first.
-func (f *Finder) FindAccepted(conn uint64, src, dst netip.AddrPort, open func() bool) *audit.Process {
-	return f.find(&request{proto: "tcp", src: plain(src), dst: plain(dst), accepted: true, conn: conn}, open)
+// Accepted is a TCP connection that we accepted.
+type Accepted struct {
+	Src, Dst netip.AddrPort // as the sandbox sees them
+	// Conn is a number that no other connection has, or zero: with it, and as long as
+	// it is open, the other end is the socket that it was when it was asked for first.
+	Conn  uint64
+	Inode uint64 // what Sockets.Inode says of it now; zero: not known
+}
+
+// FindAccepted is Find for a connection that we accepted. open is asked after the
+// look whether our end is still connected (see Connected): if it is, no other
+// connection can have had the same addresses meanwhile.
+func (f *Finder) FindAccepted(c Accepted, open func() bool) *audit.Process {
+	return f.find(&request{proto: "tcp", src: plain(c.Src), dst: plain(c.Dst), accepted: true, conn: c.Conn, inode: c.Inode}, open)
 }
 
 func (f *Finder) find(r *request, open func() bool) *audit.Process {

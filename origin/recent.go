@@ -43,13 +43,14 @@ func (f *Finder) remember(r *request, k known) {
 
 // again gives requests the answers that the same addresses got within recentFor, if
 // no process began since, which could share the socket, and the one that had it has
-// it still. The tables are read again: a UDP port can have got a second socket, and
-// that of a TCP connection which was reset, but is still open, another process. That
-// is not so of a connection that we have accepted once and the same is asked for: its
-// other end is the same socket for as long as ours is connected. Tables are read once
-// for all requests: for each table the kernel goes through the sockets of the machine.
+// it still. Which socket it is is looked up again, unless the kernel has told: a
+// UDP port can have got a second one, and that of a TCP connection which was reset, but
+// is still open, another process. That is not so of a connection that we have accepted
+// once and the same is asked for: its other end is the same socket for as long as ours
+// is connected. Tables are read once for all requests: for each table the kernel goes
+// through the sockets of the machine.
 func (f *Finder) again(requests []*request) {
-	had, of := map[*request]known{}, map[string][]*request{}
+	had, check := map[*request]known{}, []*request{}
 	last := lastPID(f.root)
 	f.mu.Lock()
 	for _, r := range requests {
@@ -57,7 +58,7 @@ func (f *Finder) again(requests []*request) {
 		if ok && time.Since(k.at) <= recentFor && k.lastPID != 0 && k.lastPID == last {
 			had[r] = k
 			if r.conn == 0 || r.conn != k.conn {
-				of[r.proto] = append(of[r.proto], r)
+				check = append(check, r)
 			}
 		}
 	}
@@ -66,12 +67,18 @@ func (f *Finder) again(requests []*request) {
 	if len(had) == 0 || l.crafted() != nil {
 		return
 	}
+	of := map[string][]*request{}
+	for _, r := range check {
+		if !l.told(r) {
+			of[r.proto] = append(of[r.proto], r)
+		}
+	}
 	for proto, some := range of {
 		_ = l.tables(proto, some) // without lines nothing is used again
-		for _, r := range some {
-			if len(r.lines) != 1 || r.lines[0].inode != had[r].inode {
-				delete(had, r)
-			}
+	}
+	for _, r := range check {
+		if len(r.lines) != 1 || r.lines[0].inode != had[r].inode {
+			delete(had, r)
 		}
 	}
 	for r, k := range had {

@@ -68,9 +68,9 @@ func TestReusedSourcePort(t *testing.T) {
 	}
 	early, late := accept(), accept()
 	f := New(Sandbox{Holder: w.holder, Netns: w.inode})
-	wantUnknown(t, *f.FindAccepted(0, first.Src, to, early.open), Gone)
-	wantFound(t, *f.FindAccepted(0, second.Src, to, late.open), second)
-	wantUnknown(t, *f.FindAccepted(0, first.Src, to, early.open), Gone) // not by what it remembers either
+	wantUnknown(t, *f.FindAccepted(Accepted{Src: first.Src, Dst: to}, early.open), Gone)
+	wantFound(t, *f.FindAccepted(Accepted{Src: second.Src, Dst: to}, late.open), second)
+	wantUnknown(t, *f.FindAccepted(Accepted{Src: first.Src, Dst: to}, early.open), Gone) // not by what it remembers either
 }
 
 // Nor is it while the first one has its dead socket open, without a fork between.
@@ -116,7 +116,7 @@ func TestKeptConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := New(Sandbox{Holder: w.holder, Netns: w.inode})
-	wantFound(t, *f.FindAccepted(7, did.Src, to, func() bool { return true }), did)
+	wantFound(t, *f.FindAccepted(Accepted{Src: did.Src, Dst: to, Conn: 7}, func() bool { return true }), did)
 	c.SetLinger(0)
 	c.Close() // the tables have no line of it any more
 	key := attempt{"tcp", did.Src, to}
@@ -143,7 +143,7 @@ func TestKeptConnection(t *testing.T) {
 			t.Errorf("of one without a number: %+v", p)
 		}
 	}
-	wantUnknown(t, *f.FindAccepted(7, did.Src, to, func() bool { return false }), Gone)
+	wantUnknown(t, *f.FindAccepted(Accepted{Src: did.Src, Dst: to, Conn: 7}, func() bool { return false }), Gone)
 }
 
 type connection struct {

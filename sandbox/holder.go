@@ -54,8 +54,8 @@ func (h *Hub) receiveHolder(s *sandbox, conn *wire.Conn) error {
 			return err
 		}
 		switch {
-		case m.Netns != nil && len(files) == 1:
-			h.namespace(s, files[0])
+		case m.Netns != nil && len(files) > 0:
+			h.namespace(s, files[0], h.diag(s, files[1:]))
 			files = nil
 		case m.Ready != nil:
 			h.ready(s, *m.Ready)
@@ -71,9 +71,36 @@ func (h *Hub) receiveHolder(s *sandbox, conn *wire.Conn) error {
 	}
 }
 
-// namespace takes the descriptor of a sandbox's network namespace. What was
-// served over an earlier plug ends first.
-func (h *Hub) namespace(s *sandbox, ns *os.File) {
+// diag is the socket that came with a namespace and tells of its sockets; nil: an
+// older holder sends none, and what is something else is closed.
+func (h *Hub) diag(s *sandbox, files []*os.File) *os.File {
+	if len(files) == 1 && isDiag(files[0]) {
+		return files[0]
+	}
+	if len(files) > 0 {
+		h.Log.Warn("a holder sent something else than a socket of NETLINK_SOCK_DIAG; the tables of /proc are read", "sandbox", s.Sandbox)
+	}
+	wire.CloseAll(files)
+	return nil
+}
+
+// isDiag asks the kernel what f is.
+func isDiag(f *os.File) (is bool) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = conn.Control(func(fd uintptr) {
+		family, err1 := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
+		protocol, err2 := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PROTOCOL)
+		is = errors.Join(err1, err2) == nil && family == unix.AF_NETLINK && protocol == unix.NETLINK_SOCK_DIAG
+	})
+	return err == nil && is
+}
+
+// namespace takes the descriptor of a sandbox's network namespace, and diag, which
+// may be nil. What was served over an earlier plug ends first.
+func (h *Hub) namespace(s *sandbox, ns, diag *os.File) {
 	h.mu.Lock()
 	stop := h.unserve(s)
 	h.mu.Unlock()
@@ -82,12 +109,14 @@ func (h *Hub) namespace(s *sandbox, ns *os.File) {
 	defer h.mu.Unlock()
 	if h.gone(s) {
 		ns.Close()
+		diag.Close()
 		return
 	}
 	if s.netns != nil {
 		s.netns.Close()
 	}
-	s.netns, s.origin.Netns = ns, inode(ns)
+	s.diag.Close() // nil too
+	s.netns, s.diag, s.origin.Netns = ns, diag, inode(ns)
 	h.plug(s)
 }
 
@@ -181,7 +210,7 @@ func (h *Hub) start(ctx context.Context, s *sandbox, tcp, udp *os.File) error {
 	mux.accepted = func(c net.Conn) { s.half.accept(c, time.Now()) }
 	mux.dropped = func(c net.Conn) { s.half.drop(c, time.Now()) }
 	g, gctx := errgroup.WithContext(ctx)
-	plugged := Plugged{Registration: s.Registration, Origin: s.origin, Subject: s.currentSubject, Listeners: mux.Listeners, UDP: udpConn, Meter: &s.meter}
+	plugged := Plugged{Registration: s.Registration, Origin: s.origin, Subject: s.currentSubject, Listeners: mux.Listeners, UDP: udpConn, Diag: s.diag, Meter: &s.meter}
 	g.Go(func() error {
 		defer ended()
 		return mux.serve(gctx, l)

@@ -124,6 +124,8 @@ func (h *Hub) closeAll() {
 			s.netns.Close()
 			s.netns = nil
 		}
+		s.diag.Close() // nil too
+		s.diag = nil
 	}
 	wall := h.wall
 	h.mu.Unlock()

@@ -140,14 +140,15 @@ func (p peer) send(m wire.Message, files ...*os.File) {
 	}
 }
 
-func (p peer) netns() {
+// netns sends something in place of a namespace, and what comes with it.
+func (p peer) netns(with ...*os.File) {
 	p.t.Helper()
 	f, err := os.Open(os.DevNull)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer f.Close()
-	p.send(wire.Message{Netns: &wire.Netns{}}, f)
+	p.send(wire.Message{Netns: &wire.Netns{}}, append([]*os.File{f}, with...)...)
 }
 
 func (p peer) receive() wire.Message {

@@ -53,6 +53,7 @@ type Plugged struct {
 	Subject func() audit.Subject // as it is now; safe to call at any time
 	Listeners
 	UDP   *net.UDPConn // DNS queries to any server
+	Diag  *os.File     // tells of its TCP sockets (NETLINK_SOCK_DIAG); the Hub closes it; nil: there is none
 	Meter *Meter       // of State.Usage
 }
 
@@ -104,6 +105,7 @@ type sandbox struct {
 	origin   Origin
 	holder   *wire.Conn       // nil: away
 	netns    *os.File         // the holder's namespace, until the wall has plugged it
+	diag     *os.File         // Plugged.Diag of that namespace
 	stop     func()           // ends its servers and waits for them; nil: not plugged
 	mux      *mux             // of the last plug
 	listener *net.TCPListener // the same
@@ -288,6 +290,8 @@ func (h *Hub) forget(s *sandbox) {
 		s.netns.Close()
 		s.netns = nil
 	}
+	s.diag.Close() // nil too
+	s.diag = nil
 	if s.holder != nil { // told, so that it ends rather than comes back
 		h.dismiss(s.holder, "the sandbox has ended")
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -40,6 +41,7 @@ type gateway struct {
 	records atomic.Bool   // each connection
 	deaf    atomic.Bool   // no server takes a connection
 	fail    error         // of recording
+	diag    *os.File      // of the sandbox that was plugged last
 	failed  int
 }
 
@@ -79,6 +81,9 @@ func (g *gateway) running() bool {
 
 // serve answers each connection with its queue and the wanted address.
 func (g *gateway) serve(ctx context.Context, p sandbox.Plugged) error {
+	g.mu.Lock()
+	g.diag = p.Diag
+	g.mu.Unlock()
 	if g.deaf.Load() {
 		<-ctx.Done()
 		return nil

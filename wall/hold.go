@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/wall/wire"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // Holder is the process of a holder container: it keeps a sandbox's network
@@ -46,7 +47,7 @@ func (h *Holder) serve(conn *wire.Conn, guard *guard) error {
 	if err := conn.Send(wire.Message{Hello: &wire.Hello{Role: wire.RoleHold, Token: h.Token}}); err != nil {
 		return err
 	}
-	if err := sendNamespace(conn); err != nil {
+	if err := h.sendNamespace(conn); err != nil {
 		return err
 	}
 	guard.reportTo(conn)
@@ -57,13 +58,13 @@ func (h *Holder) serve(conn *wire.Conn, guard *guard) error {
 			return err
 		}
 		wire.CloseAll(files)
-		if err := handle(conn, m, guard); err != nil {
+		if err := h.handle(conn, m, guard); err != nil {
 			return err
 		}
 	}
 }
 
-func handle(conn *wire.Conn, m wire.Message, guard *guard) error {
+func (h *Holder) handle(conn *wire.Conn, m wire.Message, guard *guard) error {
 	switch {
 	case m.Refused != nil:
 		return &refusedError{m.Refused.Reason}
@@ -80,16 +81,26 @@ func handle(conn *wire.Conn, m wire.Message, guard *guard) error {
 		if err := guard.unplug(); err != nil {
 			return err
 		}
-		return sendNamespace(conn)
+		return h.sendNamespace(conn)
 	}
 	return errors.New("the gateway sent a message that is not for a holder")
 }
 
-func sendNamespace(conn *wire.Conn) error {
+func (h *Holder) sendNamespace(conn *wire.Conn) error {
 	ns, err := os.Open("/proc/self/ns/net")
 	if err != nil {
 		return fmt.Errorf("open our network namespace: %w", err)
 	}
 	defer ns.Close()
-	return conn.Send(wire.Message{Netns: &wire.Netns{}}, ns)
+	files := []*os.File{ns}
+	// It tells of this namespace's sockets wherever it is, sock_diag(7).
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		h.Log.Warn("the gateway is sent no socket of NETLINK_SOCK_DIAG: it reads the tables of /proc instead", "err", err)
+	} else {
+		diag := os.NewFile(uintptr(fd), "sock_diag")
+		defer diag.Close()
+		files = append(files, diag)
+	}
+	return conn.Send(wire.Message{Netns: &wire.Netns{}}, files...)
 }

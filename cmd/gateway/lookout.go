@@ -49,7 +49,8 @@ type attemptToLook struct {
 	Proto    string
 	Src, Dst netip.AddrPort
 	Accepted bool
-	Conn     uint64 // see origin.Finder.FindAccepted
+	Conn     uint64 // see origin.Accepted
+	Inode    uint64 // the same
 }
 
 // answer is what the lookout says.
@@ -125,7 +126,7 @@ func lookOut(conn net.Conn, config string) error {
 // look leaves it to the gateway, which has the connection, whether that is still open.
 func (a *attemptToLook) look(f *origin.Finder) *audit.Process {
 	if a.Accepted {
-		return f.FindAccepted(a.Conn, a.Src, a.Dst, nil)
+		return f.FindAccepted(origin.Accepted{Src: a.Src, Dst: a.Dst, Conn: a.Conn, Inode: a.Inode}, nil)
 	}
 	return f.Find(a.Proto, a.Src, a.Dst)
 }

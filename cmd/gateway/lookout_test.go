@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/origin"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // lookFor starts a lookout for a configuration, in this process.
@@ -96,14 +98,14 @@ func TestLookoutFinds(t *testing.T) {
 	src, dst := netip.MustParseAddrPort("10.213.0.0:1000"), netip.MustParseAddrPort("203.0.113.1:443")
 	l := lookFor(t, "")
 	for _, s := range []origin.Sandbox{{}, {Holder: os.Getpid(), Netns: 1}, {Holder: 1 << 30, Netns: 1}} {
-		here, far := origin.New(s), l.open("0123456789ab", s)
+		here, far := origin.New(s), l.open("0123456789ab", s, nil)
 		for _, proto := range []string{"tcp", "udp", "icmp"} {
 			if want, got := here.Find(proto, src, dst), far.Find(proto, src, dst); !reflect.DeepEqual(want, got) {
 				t.Errorf("%+v, %s: %+v, want %+v", s, proto, got, want)
 			}
 		}
 		open := func() bool { return true }
-		if want, got := here.FindAccepted(1, src, dst, open), far.FindAccepted(1, src, dst, open); !reflect.DeepEqual(want, got) {
+		if want, got := here.FindAccepted(origin.Accepted{Src: src, Dst: dst, Conn: 1}, open), far.FindAccepted(1, src, dst, open); !reflect.DeepEqual(want, got) {
 			t.Errorf("%+v, accepted: %+v, want %+v", s, got, want)
 		}
 	}
@@ -147,6 +149,71 @@ func TestLookoutsAnswer(t *testing.T) {
 	f = answering(t, nil).of("0123456789ab", origin.Sandbox{})
 	if p := f.Find("tcp", at, at); p == nil || p.Unknown == "" {
 		t.Errorf("no answer: %+v", p)
+	}
+}
+
+// The lookout is told which socket a TCP connection has at its other end, if there is
+// one to ask; of what else is looked for, nothing.
+func TestLookoutIsTold(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st syscall.Stat_t
+	raw.Control(func(fd uintptr) { err = syscall.Fstat(int(fd), &st) })
+	fd, errSocket := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil || errSocket != nil {
+		t.Fatal(err, errSocket)
+	}
+	diag := os.NewFile(uintptr(fd), "diag")
+	defer diag.Close()
+	ours, theirs := net.Pipe()
+	asked, done := make(chan attemptToLook, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		in, out := gob.NewDecoder(theirs), gob.NewEncoder(theirs)
+		for {
+			var q question
+			if in.Decode(&q) != nil {
+				return
+			}
+			if q.Find != nil {
+				asked <- *q.Find
+				out.Encode(answer{ID: q.ID, Process: hostile})
+			}
+		}
+	}()
+	far := newLookout(ours, 0, quiet)
+	defer func() { far.Close(); theirs.Close(); <-done }()
+	src, dst := addrPort(c.LocalAddr()), addrPort(l.Addr())
+	open := func() bool { return true }
+	with, without := far.open("0123456789ab", origin.Sandbox{}, origin.NewSockets(diag)), far.open("0123456789ab", origin.Sandbox{}, nil)
+	for _, step := range []struct {
+		name string
+		ask  func() *audit.Process
+		want uint64
+	}{
+		{"accepted", func() *audit.Process { return with.FindAccepted(1, src, dst, open) }, st.Ino},
+		{"without a socket to ask", func() *audit.Process { return without.FindAccepted(1, src, dst, open) }, 0},
+		{"a packet of TCP", func() *audit.Process { return with.Find("tcp", src, dst) }, 0},
+		{"a datagram", func() *audit.Process { return with.Find("udp", src, dst) }, 0},
+	} {
+		if p := step.ask(); !reflect.DeepEqual(p, hostile) {
+			t.Errorf("%s: %+v", step.name, p)
+		}
+		if q := <-asked; q.Inode != step.want || q.Src != src || q.Dst != dst {
+			t.Errorf("%s: it is asked %+v; wanted inode %d", step.name, q, step.want)
+		}
 	}
 }
 

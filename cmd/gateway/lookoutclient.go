@@ -163,9 +163,10 @@ func (l *lookout) openConfig(path string) (io.ReadCloser, error) {
 }
 
 // open returns who finds the processes of a sandbox. The lookout is told at once,
-// so that the holder's pid is still its own.
-func (l *lookout) open(id string, s origin.Sandbox) finder {
+// so that the holder's pid is still its own. sockets may be nil.
+func (l *lookout) open(id string, s origin.Sandbox, sockets *origin.Sockets) finder {
 	f := l.of(id, s)
+	f.sockets = sockets
 	select {
 	case l.questions <- question{Open: &f.sandbox}:
 	default: // it is busy, and the first attempt will tell it
@@ -178,7 +179,7 @@ func (l *lookout) of(id string, s origin.Sandbox) *farFinder {
 	return &farFinder{lookout: l, sandbox: sandboxToLook{id, s}, made: time.Now()}
 }
 
-// finder says who made an attempt, as an *origin.Finder does.
+// finder says who made an attempt.
 type finder interface {
 	Find(proto string, src, dst netip.AddrPort) *audit.Process
 	FindAccepted(conn uint64, src, dst netip.AddrPort, open func() bool) *audit.Process
@@ -188,6 +189,7 @@ type finder interface {
 type farFinder struct {
 	lookout *lookout
 	sandbox sandboxToLook
+	sockets *origin.Sockets // of the sandbox; nil: the lookout reads their tables
 	made    time.Time
 	spared  atomic.Int64 // when it is asked again, as a time since made
 }
@@ -207,6 +209,9 @@ func (f *farFinder) FindAccepted(conn uint64, src, dst netip.AddrPort, open func
 func (f *farFinder) find(a attemptToLook) *audit.Process {
 	if int64(time.Since(f.made)) < f.spared.Load() {
 		return &audit.Process{Unknown: origin.Busy} // as it would say, without the two ways
+	}
+	if a.Accepted {
+		a.Inode = f.sockets.Inode(a.Src, a.Dst)
 	}
 	said, err := f.lookout.ask(context.Background(), question{Find: &a})
 	switch {

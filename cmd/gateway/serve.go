@@ -20,7 +20,7 @@ import (
 
 // serveSandbox serves the sockets of one plugged sandbox until ctx ends.
 func (g *gateway) serveSandbox(ctx context.Context, s sandbox.Plugged) error {
-	tries := &attempts{finder: g.lookout.open(s.Sandbox, origin.Sandbox(s.Origin)), number: func() uint64 { return g.lookout.conns.Add(1) }}
+	tries := &attempts{finder: g.lookout.open(s.Sandbox, origin.Sandbox(s.Origin), origin.NewSockets(s.Diag)), number: func() uint64 { return g.lookout.conns.Add(1) }}
 	defer tries.looking.Wait()
 	record := func(e audit.Event) error {
 		e.Subject = s.Subject()

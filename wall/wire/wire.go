@@ -65,7 +65,8 @@ type Refused struct {
 	Reason string `json:"reason"`
 }
 
-// Netns carries the descriptor of a holder's network namespace, to the gateway.
+// Netns carries the descriptor of a holder's network namespace, to the gateway, and
+// a socket of NETLINK_SOCK_DIAG that was made there, where the kernel has it.
 type Netns struct{}
 
 // Plug asks the wall to connect the sandbox whose network namespace comes with
