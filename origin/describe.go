@@ -17,32 +17,54 @@ const (
 	maxSharing = 64   // processes whose common parent is looked for
 )
 
+// described is what a look has told of a process, or of a thread of it.
+type described struct {
+	exe, command string
+	process      *audit.Process
+}
+
 // describe tells of a process, or nil: it is not the one, or not any more, or it
-// changed meanwhile.
+// changed meanwhile. Of one that has more than one of the sockets of a look it tells
+// the same, if it is still that program: its parents are walked once.
 func (l *look) describe(r *request, h holder) *audit.Process {
 	p, err := openProcess(l.root, h.pid)
 	if err != nil {
 		return nil
 	}
 	defer p.close()
+	who := thread{h.pid, h.base}
+	d, again := l.described[who]
+	if !again {
+		var ok bool
+		if d, ok = l.walk(p, h); !ok {
+			return nil
+		}
+	}
+	exe, command, ok := p.claims(h)
+	if !ok || exe != d.exe || command != d.command || len(l.hiding) > 0 { // one that cannot be read may have the socket as well
+		return nil
+	}
+	l.described[who] = d
+	if len(r.lines) == 1 {
+		l.remember(r, known{holder: h, exe: exe, command: command, process: d.process, at: l.at, lastPID: l.lastPID, conn: r.conn})
+	}
+	answer := *d.process
+	return &answer
+}
+
+// walk is what describe tells, as long as the process claims the same after it.
+func (l *look) walk(p process, h holder) (described, bool) {
 	exe, command, ok := p.claims(h)
 	if !ok {
-		return nil
+		return described{}, false
 	}
 	chain, ok := l.chain(p)
-	if !ok || len(l.hiding) > 0 {
-		return nil // one that cannot be read may have the socket as well
-	}
-	exe2, command2, ok := p.claims(h)
-	if !ok || exe != exe2 || command != command2 {
-		return nil
+	if !ok {
+		return described{}, false
 	}
 	level := len(chain[len(chain)-1].pids) - 1
-	described := &audit.Process{PID: chain[0].pids[level], UID: chain[len(chain)-1].uid, Exe: exe, Command: l.mask(command), Parents: parents(chain[1:], level)}
-	if len(r.lines) == 1 {
-		l.remember(r, known{holder: h, exe: exe, command: command, process: described, at: l.at, lastPID: l.lastPID, conn: r.conn})
-	}
-	return described
+	return described{exe, command, &audit.Process{PID: chain[0].pids[level], UID: chain[len(chain)-1].uid, Exe: exe,
+		Command: l.mask(command), Parents: parents(chain[1:], level)}}, true
 }
 
 // claims returns what a process says of itself, if it still has the socket.

@@ -14,13 +14,14 @@ import (
 // look is one look at the tables and the processes, for all that wait.
 type look struct {
 	*Finder
-	thorough bool // nothing remembered is used
-	last     bool
-	at       time.Time
-	lastPID  int                 // the newest process of the machine, before the look
-	holders  map[uint64][]holder // by the socket that they have open
-	inside   map[int]bool        // whether a process is the sandbox's
-	left     int                 // descriptors that may still be read
+	thorough  bool // nothing remembered is used
+	last      bool
+	at        time.Time
+	lastPID   int                 // the newest process of the machine, before the look
+	holders   map[uint64][]holder // by the socket that they have open
+	inside    map[int]bool        // whether a process is the sandbox's
+	described map[thread]described
+	left      int // descriptors that may still be read
 }
 
 // look gives each request its answer.
@@ -30,7 +31,7 @@ func (f *Finder) look(requests []*request) {
 	}
 	for n := range looks {
 		l := &look{Finder: f, thorough: n > 0, last: n == looks-1, at: time.Now(), lastPID: lastPID(f.root),
-			holders: map[uint64][]holder{}, inside: map[int]bool{}, left: maxDescriptors}
+			holders: map[uint64][]holder{}, inside: map[int]bool{}, described: map[thread]described{}, left: maxDescriptors}
 		l.sockets(requests)
 		requests = slices.DeleteFunc(requests, func(r *request) bool { return r.process != nil })
 		if len(requests) == 0 {

@@ -183,8 +183,8 @@ func (p process) inside(uid uint32) int {
 }
 
 // entries calls each for what a folder holds until it returns false. ino tells
-// an entry from a later one of the same name.
-func entries(dir *os.File, each func(ino uint64, name string) bool) error {
+// an entry from a later one of the same name, which is each's until it returns.
+func entries(dir *os.File, each func(ino uint64, name []byte) bool) error {
 	buf := make([]byte, 4096)
 	for {
 		n, err := unix.ReadDirent(int(dir.Fd()), buf)
@@ -197,10 +197,25 @@ func entries(dir *os.File, each func(ino uint64, name string) bool) error {
 				return errors.New("a folder of /proc cannot be read")
 			}
 			name, _, _ := bytes.Cut(b[19:size], []byte{0})
-			if !each(binary.NativeEndian.Uint64(b), string(name)) {
+			if !each(binary.NativeEndian.Uint64(b), name) {
 				return nil
 			}
 			b = b[size:]
 		}
 	}
+}
+
+// digits reads a number of at most nine digits, and nothing else: /proc has many
+// entries, and those of processes are numbers below 2²².
+func digits(name []byte) (n int, ok bool) {
+	if len(name) == 0 || len(name) > 9 {
+		return 0, false
+	}
+	for _, c := range name {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, true
 }

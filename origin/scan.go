@@ -4,12 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// thread is a process, or one of its threads, as a folder of /proc.
+type thread struct {
+	pid  int
+	base string // "." or task/TID
+}
 
 // holder is a process that has a socket open.
 type holder struct {
@@ -36,9 +41,9 @@ func (l *look) scan() error {
 	defer dir.Close()
 	var failed error
 	count := 0
-	err = entries(dir, func(folder uint64, name string) bool {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
+	err = entries(dir, func(folder uint64, name []byte) bool {
+		pid, ok := digits(name)
+		if !ok {
 			return true
 		}
 		if count++; count > maxProcesses {
@@ -90,18 +95,19 @@ func (l *look) threads(p process) error {
 	}
 	defer tasks.Close()
 	var failed error
-	err = entries(tasks, func(_ uint64, name string) bool {
-		if name == strconv.Itoa(p.pid) || strings.HasPrefix(name, ".") {
+	err = entries(tasks, func(_ uint64, name []byte) bool {
+		tid, ok := digits(name)
+		if !ok || tid == p.pid {
 			return true
 		}
 		if l.left--; l.left < 0 {
 			failed = errTooMany
 			return false
 		}
-		if tid, _ := strconv.Atoi(name); sameDescriptors(p.pid, tid) {
+		if sameDescriptors(p.pid, tid) {
 			return true
 		}
-		base := "task/" + name
+		base := "task/" + string(name)
 		switch ns, err := p.netns(base); {
 		case denied(err):
 			l.hide(p.pid)
@@ -122,14 +128,15 @@ func (l *look) descriptors(p process, base string) error {
 	defer dir.Close()
 	var failed error
 	var link [64]byte
-	err = entries(dir, func(_ uint64, name string) bool {
-		if strings.HasPrefix(name, ".") {
+	err = entries(dir, func(_ uint64, entry []byte) bool {
+		if _, ok := digits(entry); !ok {
 			return true
 		}
 		if l.left--; l.left < 0 {
 			failed = errTooMany
 			return false
 		}
+		name := string(entry)
 		n, err := unix.Readlinkat(int(dir.Fd()), name, link[:])
 		if err != nil {
 			failed = l.refused(p, base, err)

@@ -281,9 +281,13 @@ func TestDescribeLooksAgain(t *testing.T) {
 	f := New(Sandbox{Holder: w.holder, Netns: w.inode})
 	wantFound(t, *f.Find("tcp", did.Src, to), did)
 	h := f.recent[attempt{"tcp", did.Src, to}].holder
-	l := &look{Finder: f, inside: map[int]bool{}}
-	if l.describe(&request{}, h) == nil {
-		t.Error("it is not named any more")
+	l := &look{Finder: f, inside: map[int]bool{}, described: map[thread]described{}}
+	for _, when := range []string{"at first", "once more"} {
+		if p := l.describe(&request{}, h); p == nil {
+			t.Error(when + ": it is not named any more")
+		} else {
+			wantFound(t, *p, did)
+		}
 	}
 	for name, change := range map[string]func(*holder){
 		"another socket":     func(h *holder) { h.inode++ },
@@ -297,6 +301,22 @@ func TestDescribeLooksAgain(t *testing.T) {
 		if p := l.describe(&request{}, changed); p != nil {
 			t.Errorf("%s: it says %+v", name, p)
 		}
+	}
+	who := thread{h.pid, h.base}
+	was := l.described[who]
+	for name, other := range map[string]described{
+		"another program meanwhile":      {was.exe + "2", was.command, was.process},
+		"another command line meanwhile": {was.exe, was.command + "2", was.process},
+	} {
+		l.described[who] = other
+		if p := l.describe(&request{}, h); p != nil {
+			t.Errorf("%s: it says %+v", name, p)
+		}
+	}
+	l.described[who] = was
+	f.hiding = map[int]bool{1: true}
+	if p := l.describe(&request{}, h); p != nil {
+		t.Errorf("with a process that hides: it says %+v", p)
 	}
 }
 
