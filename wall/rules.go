@@ -177,8 +177,8 @@ func countsOf(table *nftables.Table) *nftables.Set {
 func rulesError(err error) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("this kernel lacks an nf_tables module that the wall needs (%w); hint: "+
-			"as root, modprobe nft_tproxy nft_socket nft_fib_inet nft_reject_inet nft_log nfnetlink_log; "+
-			"kernel options CONFIG_NFT_TPROXY, CONFIG_NFT_SOCKET, CONFIG_NFT_FIB_INET, CONFIG_NF_TABLES_NETDEV", err)
+			"as root, modprobe nft_tproxy nft_socket nft_fib_inet nft_reject_inet nft_log nft_limit nfnetlink_log; "+
+			"kernel options CONFIG_NFT_TPROXY, CONFIG_NFT_SOCKET, CONFIG_NFT_LIMIT, CONFIG_NFT_FIB_INET, CONFIG_NF_TABLES_NETDEV", err)
 	}
 	return fmt.Errorf("apply the wall's rules: %w", err)
 }

@@ -94,7 +94,7 @@ func (d *doctor) checkEngine(ctx context.Context) finding {
 
 // wallModules are what the wall's rules need of the kernel: wall/rules.go.
 func wallModules() []string {
-	return []string{"nf_tables", "nft_tproxy", "nft_socket", "nft_fib_inet", "nft_reject_inet", "nft_log", "nfnetlink_log", "veth"}
+	return []string{"nf_tables", "nft_tproxy", "nft_socket", "nft_fib_inet", "nft_reject_inet", "nft_log", "nft_limit", "nfnetlink_log", "veth"}
 }
 
 func (d *doctor) checkKernel(context.Context) finding {
