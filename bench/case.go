@@ -69,4 +69,6 @@ type Bar struct {
 	Bar    float64 // the ratio (or value) that counts as done: at most it where less is better, else at least
 	Aim    float64 // the one that we are after; zero: none
 	AimOf  string  // the side that Aim is a ratio of; empty: Of
+	// Reported: there is no bar but that it is measured; Bar is not looked at.
+	Reported bool
 }

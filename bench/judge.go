@@ -11,7 +11,7 @@ type Verdict struct {
 	Bar     Bar
 	Ratio   float64 // of the medians, or the value where Bar.Of is empty; NaN: see Why
 	ToAim   float64 // the same beside Bar.AimOf; NaN: there is no aim, or see Why
-	Reached bool    // the bar
+	Reached bool    // the bar; where there is none, that it was measured
 	Aimed   bool    // the aim; false without one
 	Why     string  // why there is no ratio; empty: there is one
 }
@@ -34,7 +34,7 @@ func (r Result) judge(b Bar) Verdict {
 	}
 	m := r.Case.Metrics[i]
 	v.Ratio, v.Why = r.ratio(m, b.side(), b.Of, b.Base)
-	v.Reached = reached(m, v.Ratio, b.Bar)
+	v.Reached = b.Reported && v.Why == "" || !b.Reported && reached(m, v.Ratio, b.Bar)
 	if b.Aim != 0 {
 		var why string
 		v.ToAim, why = r.ratio(m, b.side(), b.aimOf(), b.Base)

@@ -79,6 +79,8 @@ func TestJudge(t *testing.T) {
 		{"aim", more, Bar{Of: "peer", Bar: 0.8, Aim: 1}, []SideResult{ours, peer}, Verdict{Ratio: 1, Reached: true, ToAim: 1, Aimed: true}},
 		{"another side", less, Bar{Side: "best", Of: "peer", Bar: 1}, []SideResult{best, peer}, Verdict{Ratio: 125.0 / 150, Reached: true}},
 		{"a value", less, Bar{Bar: 128}, []SideResult{ours}, Verdict{Ratio: 150}},
+		{"a value that is reported", less, Bar{Reported: true, Aim: 140}, []SideResult{ours}, Verdict{Ratio: 150, Reached: true, ToAim: 150}},
+		{"we have none to report", more, Bar{Reported: true}, []SideResult{values(Ours)}, Verdict{Ratio: math.NaN(), Why: Ours + " was not measured"}},
 		{"none lost", lost, Bar{Bar: 0}, []SideResult{values(Ours, 0, 0, 0)}, Verdict{Ratio: 0, Reached: true}},
 		{"one lost in one run", lost, Bar{Bar: 0}, []SideResult{values(Ours, 0, 1, 0)}, Verdict{Ratio: 1}},
 		{"peer adds nothing", less, Bar{Of: "peer", Base: Direct, Bar: 1.1}, []SideResult{direct, ours, values("peer", 99)},

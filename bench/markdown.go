@@ -52,9 +52,9 @@ func (r Report) writeBars(b *strings.Builder) {
 func (v Verdict) cells(c Case) []string {
 	word := map[bool]string{true: "reached", false: "**missed**"}
 	if v.Why != "" {
-		return []string{"–", v.Bar.limit(c, v.Bar.Bar), "not judged: " + cell(v.Why), "", ""}
+		return []string{"–", v.Bar.bar(c), "not judged: " + cell(v.Why), "", ""}
 	}
-	cells := []string{v.value(c, v.Ratio, v.Bar.Of), v.Bar.limit(c, v.Bar.Bar), word[v.Reached], "", ""}
+	cells := []string{v.value(c, v.Ratio, v.Bar.Of), v.Bar.bar(c), word[v.Reached], "", ""}
 	if v.Bar.Aim != 0 {
 		cells[3], cells[4] = v.Bar.limit(c, v.Bar.Aim), map[bool]string{true: "reached", false: "missed"}[v.Aimed]
 		if v.Bar.AimOf != "" {

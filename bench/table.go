@@ -57,7 +57,7 @@ func (v Verdict) text(c Case) string {
 	if v.Why != "" {
 		return fmt.Sprintf("%s: not judged: %s", v.Bar.what(), v.Why)
 	}
-	text := fmt.Sprintf("%s: %s; bar %s: %s", v.Bar.what(), v.value(c, v.Ratio, v.Bar.Of), v.Bar.limit(c, v.Bar.Bar), word[v.Reached])
+	text := fmt.Sprintf("%s: %s; bar %s: %s", v.Bar.what(), v.value(c, v.Ratio, v.Bar.Of), v.Bar.bar(c), word[v.Reached])
 	if v.Bar.Aim != 0 {
 		of := ""
 		if v.Bar.AimOf != "" {
@@ -86,6 +86,14 @@ func (v Verdict) value(c Case, x float64, of string) string {
 		return fmt.Sprintf("%.2f", x)
 	}
 	return number(x) + unit(c.metric(v.Bar.Metric))
+}
+
+// bar is what counts as done.
+func (b Bar) bar(c Case) string {
+	if b.Reported {
+		return "reported"
+	}
+	return b.limit(c, b.Bar)
 }
 
 // limit is a bar or an aim with its direction.

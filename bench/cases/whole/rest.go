@@ -31,10 +31,10 @@ func rest() bench.Case {
 			return runner{run: atRest}, f.Product(ctx, field.Config{})
 		}}},
 		Bars: []bench.Bar{
-			{Metric: "gateway", Bar: 30, Aim: 30}, {Metric: "wall", Bar: 30, Aim: 30},
-			{Metric: "gateway cpu", Bar: .1, Aim: .1}, {Metric: "wall cpu", Bar: .1, Aim: .1}, {Metric: "start", Bar: 150, Aim: 150},
+			{Metric: "gateway", Reported: true, Aim: 30}, {Metric: "wall", Reported: true, Aim: 30},
+			{Metric: "gateway cpu", Reported: true, Aim: .1}, {Metric: "wall cpu", Reported: true, Aim: .1}, {Metric: "start", Reported: true, Aim: 150},
 		},
-		Notes: "What is asked for here is that it is reported; the bars are the aims. Memory is resident memory, most of which are pages of the program's file, " +
+		Notes: "Memory is resident memory, most of which are pages of the program's file, " +
 			"that gateway, lookout and wall share. cpu is a share of one core over 20 s, the lookout's with the gateway's. start is from the " +
 			"command (gateway run) to the first answer on the control socket.",
 	}
