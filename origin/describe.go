@@ -44,6 +44,9 @@ func (l *look) describe(r *request, h holder) *audit.Process {
 	if !ok || exe != d.exe || command != d.command || len(l.hiding) > 0 { // one that cannot be read may have the socket as well
 		return nil
 	}
+	if command == "" && !l.last {
+		return nil // so it is in the midst of execve(2), too
+	}
 	l.described[who] = d
 	if len(r.lines) == 1 {
 		l.remember(r, known{holder: h, exe: exe, command: command, process: d.process, at: l.at, lastPID: l.lastPID, conn: r.conn})

@@ -1,6 +1,11 @@
 package origin
 
-import "testing"
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 // A socket that a process which cannot be read may have too is nobody's.
 func TestSharedWithHiding(t *testing.T) {
@@ -50,5 +55,27 @@ func TestSharedOutOfSight(t *testing.T) {
 	for _, way := range []string{"threadandchild", "namespaces"} {
 		_, did := w.agent(t, testUID, 1, way, "tcp", to.String())
 		wantUnknown(t, w.gateway.ask(t, question{Proto: "tcp", Src: did.Src, Dst: to}), Shared(2))
+	}
+}
+
+// A process without a command line may be in the midst of execve(2): it is looked at
+// again, and named without one at last.
+func TestProcessWithoutACommandLine(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "7")
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "fd"), 0o755),
+		os.Symlink("/bin/agent", filepath.Join(dir, "exe")), os.Symlink(socketLink(77), filepath.Join(dir, "fd", "3")),
+		os.WriteFile(filepath.Join(dir, "cmdline"), nil, 0o644), os.WriteFile(filepath.Join(dir, "uid_map"), []byte("0 0 1\n"), 0o644),
+		os.WriteFile(filepath.Join(dir, "status"), []byte("Name:\tagent\nPPid:\t0\nUid:\t0\t0\nNStgid:\t7\t1\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	l := &look{Finder: newFinder(Sandbox{}, root), described: map[thread]described{}}
+	h := holder{pid: 7, base: ".", fd: "3", inode: 77}
+	if p := l.describe(&request{}, h); p != nil {
+		t.Errorf("at a first look it says %+v", p)
+	}
+	l.last = true
+	if p := l.describe(&request{}, h); p == nil || p.Exe != "/bin/agent" || p.PID != 1 {
+		t.Errorf("at the last look it says %+v", p)
 	}
 }
