@@ -32,8 +32,19 @@ var outside = []probe.Probe{
 		Why: "what an agent prints acts on the terminal beyond its screen: clipboard, files, answers that are typed"},
 }
 
-// TryEnded asks the model endpoint for its health, which must end with the sandbox.
-func TryEnded(ctx context.Context, t probe.Target) probe.Finding {
+// TryEnded asks the model endpoint for its health, which must end with the sandbox. A
+// question that is under way as the interface is deleted is lost without a word: it is
+// asked again then.
+func TryEnded(ctx context.Context, t probe.Target) (f probe.Finding) {
+	for range 3 {
+		if f = askHealth(ctx, t); f.Outcome != verify.Unproven {
+			break
+		}
+	}
+	return f
+}
+
+func askHealth(ctx context.Context, t probe.Target) probe.Finding {
 	ctx, cancel := context.WithTimeout(ctx, verify.Deadline)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/health", t.Model), nil)
