@@ -230,6 +230,13 @@ func awaitGate(link netlink.Link, gate netip.Addr) error {
 	const use = 1 // NTF_USE, linux/neighbour.h: look for it now
 	ask := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: unix.AF_INET, Flags: use, IP: gate.AsSlice()}
 	for n := range gatePolls {
+		known, err := netlink.NeighList(link.Attrs().Index, unix.AF_INET)
+		if err != nil {
+			return fmt.Errorf("list neighbours: %w", err)
+		}
+		if slices.ContainsFunc(known, func(n netlink.Neigh) bool { return n.IP.Equal(ask.IP) && n.State&netlink.NUD_REACHABLE != 0 }) {
+			return nil
+		}
 		if n%gateAskEvery == 0 {
 			if err := netlink.NeighDel(ask); err != nil && !errors.Is(err, unix.ENOENT) { // or it would wait on
 				return fmt.Errorf("look for the wall's end anew: %w", err)
@@ -237,13 +244,6 @@ func awaitGate(link netlink.Link, gate netip.Addr) error {
 			if err := netlink.NeighSet(ask); err != nil {
 				return fmt.Errorf("look for the wall's end: %w", err)
 			}
-		}
-		known, err := netlink.NeighList(link.Attrs().Index, unix.AF_INET)
-		if err != nil {
-			return fmt.Errorf("list neighbours: %w", err)
-		}
-		if slices.ContainsFunc(known, func(n netlink.Neigh) bool { return n.IP.Equal(ask.IP) && n.State&netlink.NUD_REACHABLE != 0 }) {
-			return nil
 		}
 		time.Sleep(gatePause)
 	}
