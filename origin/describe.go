@@ -17,15 +17,15 @@ const (
 	maxSharing = 64   // processes whose common parent is looked for
 )
 
-// described is what a look has told of a process, or of a thread of it.
+// described is what was told of a process, or of a thread of it.
 type described struct {
 	exe, command string
 	process      *audit.Process
 }
 
 // describe tells of a process, or nil: it is not the one, or not any more, or it
-// changed meanwhile. Of one that has more than one of the sockets of a look it tells
-// the same, if it is still that program: its parents are walked once.
+// changed meanwhile. What was told of it (see forget) is told again, if it is still
+// that program: its parents are walked once.
 func (l *look) describe(r *request, h holder) *audit.Process {
 	p, err := openProcess(l.root, h.pid)
 	if err != nil {

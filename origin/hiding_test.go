@@ -69,7 +69,7 @@ func TestProcessWithoutACommandLine(t *testing.T) {
 		os.WriteFile(filepath.Join(dir, "status"), []byte("Name:\tagent\nPPid:\t0\nUid:\t0\t0\nNStgid:\t7\t1\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	l := &look{Finder: newFinder(Sandbox{}, root), described: map[thread]described{}}
+	l := &look{Finder: newFinder(Sandbox{}, root)}
 	h := holder{pid: 7, base: ".", fd: "3", inode: 77}
 	if p := l.describe(&request{}, h); p != nil {
 		t.Errorf("at a first look it says %+v", p)

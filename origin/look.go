@@ -14,14 +14,13 @@ import (
 // look is one look at the tables and the processes, for all that wait.
 type look struct {
 	*Finder
-	thorough  bool // nothing remembered is used
-	last      bool
-	at        time.Time
-	lastPID   int                 // the newest process of the machine, before the look
-	holders   map[uint64][]holder // by the socket that they have open
-	inside    map[int]bool        // whether a process is the sandbox's
-	described map[thread]described
-	left      int // descriptors that may still be read
+	thorough bool // nothing remembered is used
+	last     bool
+	at       time.Time
+	lastPID  int                 // the newest process of the machine, before the look
+	holders  map[uint64][]holder // by the socket that they have open
+	inside   map[int]bool        // whether a process is the sandbox's
+	left     int                 // descriptors that may still be read
 }
 
 // look gives each request its answer.
@@ -31,7 +30,8 @@ func (f *Finder) look(requests []*request) {
 	}
 	for n := range looks {
 		l := &look{Finder: f, thorough: n > 0, last: n == looks-1, at: time.Now(), lastPID: lastPID(f.root),
-			holders: map[uint64][]holder{}, inside: map[int]bool{}, described: map[thread]described{}, left: maxDescriptors}
+			holders: map[uint64][]holder{}, inside: map[int]bool{}, left: maxDescriptors}
+		l.forget()
 		l.sockets(requests)
 		requests = slices.DeleteFunc(requests, func(r *request) bool { return r.process != nil })
 		if len(requests) == 0 {
@@ -49,6 +49,19 @@ func (f *Finder) look(requests []*request) {
 		if len(requests) == 0 {
 			return
 		}
+	}
+}
+
+// forget forgets what earlier looks found out that need not hold any more: after
+// seenFor which processes are not the sandbox's, and as soon as any process began
+// which ones there are, and what was told of them.
+func (l *look) forget() {
+	if l.thorough || l.at.Sub(l.since) > seenFor {
+		l.seen, l.hiding, l.since, l.newest = map[int]uint64{}, map[int]bool{}, l.at, 0
+	}
+	if l.newest == 0 || l.newest != l.lastPID {
+		l.newest, l.others = 0, nil
+		clear(l.described)
 	}
 }
 

@@ -50,10 +50,14 @@ type Finder struct {
 	looking time.Time // since when a look runs; zero: none runs
 	recent  recent
 
-	// Of the look that runs:
-	seen   map[int]uint64    // folders' inodes of processes that are not the sandbox's, or cannot be read, by pid
-	hiding map[int]bool      // those of seen that cannot be read, and that may be the sandbox's
-	since  time.Time         // when seen and hiding were begun
+	// What looks found out, see forget:
+	seen      map[int]uint64       // folders' inodes of processes that are not the sandbox's, or cannot be read, by pid
+	hiding    map[int]bool         // those of seen that cannot be read, and that may be the sandbox's
+	since     time.Time            // when seen and hiding were begun
+	newest    int                  // the machine's newest process before the others were listed; zero: they were not
+	others    []folder             // processes that are not in seen
+	described map[thread]described // what was told of processes
+
 	masked map[string]string // command lines as they are shown, by what /proc said
 }
 
@@ -62,7 +66,7 @@ type Finder struct {
 func New(s Sandbox) *Finder { return newFinder(s, "/proc") }
 
 func newFinder(s Sandbox, root string) *Finder {
-	f := &Finder{sandbox: s, root: root, uid: uint32(os.Geteuid()), patient: maxLook, budget: newBudget(time.Now()), recent: recent{}}
+	f := &Finder{sandbox: s, root: root, uid: uint32(os.Geteuid()), patient: maxLook, budget: newBudget(time.Now()), recent: recent{}, described: map[thread]described{}}
 	if s.Holder > 0 {
 		// The descriptor stays this process's, whoever gets its pid later.
 		if p, err := openProcess(root, s.Holder); err == nil {

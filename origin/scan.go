@@ -16,6 +16,13 @@ type thread struct {
 	base string // "." or task/TID
 }
 
+// folder is that of a process in /proc: another process with the pid has another
+// inode.
+type folder struct {
+	pid   int
+	inode uint64
+}
+
 // holder is a process that has a socket open.
 type holder struct {
 	pid   int
@@ -31,17 +38,23 @@ const seenFor = time.Second
 
 // scan finds the processes of the sandbox that have one of l.holders open.
 func (l *look) scan() error {
-	if l.thorough || l.at.Sub(l.since) > seenFor {
-		l.seen, l.hiding, l.since = map[int]uint64{}, map[int]bool{}, l.at
+	if l.newest != 0 { // no process began since the last look: there are no others
+		for _, of := range l.others {
+			if err := l.process(of); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	dir, err := os.Open(l.root)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
+	var others []folder
 	var failed error
 	count := 0
-	err = entries(dir, func(folder uint64, name []byte) bool {
+	err = entries(dir, func(inode uint64, name []byte) bool {
 		pid, ok := digits(name)
 		if !ok {
 			return true
@@ -50,18 +63,27 @@ func (l *look) scan() error {
 			failed = errTooMany
 			return false
 		}
-		if l.seen[pid] == folder {
-			return true
+		of := folder{pid, inode}
+		if !l.passedOver(of) {
+			failed = l.process(of)
 		}
-		failed = l.process(pid, folder)
+		if !l.passedOver(of) {
+			others = append(others, of)
+		}
 		return failed == nil
 	})
-	return errors.Join(err, failed)
+	if err = errors.Join(err, failed); err == nil {
+		l.newest, l.others = l.lastPID, others
+	}
+	return err
 }
 
+// passedOver says whether a process was seen not to be the sandbox's.
+func (l *look) passedOver(of folder) bool { return l.seen[of.pid] == of.inode }
+
 // process looks at one process; one that ends meanwhile has nothing open.
-func (l *look) process(pid int, folder uint64) error {
-	p, err := openProcess(l.root, pid)
+func (l *look) process(of folder) error {
+	p, err := openProcess(l.root, of.pid)
 	if err != nil {
 		return unlessGone(err)
 	}
@@ -69,15 +91,15 @@ func (l *look) process(pid int, folder uint64) error {
 	ns, err := p.netns(".")
 	switch {
 	case err == nil && ns == l.sandbox.Netns:
-		l.inside[pid] = true
+		l.inside[of.pid] = true
 	case denied(err):
-		l.seen[pid] = folder
-		l.hide(pid)
+		l.seen[of.pid] = of.inode
+		l.hide(of.pid)
 		return nil
 	case err != nil: // its first thread has ended
 		return l.threads(p)
-	case ns == l.own || !l.belongs(pid): // else: it has made a namespace of its own
-		l.seen[pid] = folder
+	case ns == l.own || !l.belongs(of.pid): // else: it has made a namespace of its own
+		l.seen[of.pid] = of.inode
 		return nil
 	}
 	if err := l.descriptors(p, "."); err != nil {

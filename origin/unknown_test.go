@@ -281,7 +281,7 @@ func TestDescribeLooksAgain(t *testing.T) {
 	f := New(Sandbox{Holder: w.holder, Netns: w.inode})
 	wantFound(t, *f.Find("tcp", did.Src, to), did)
 	h := f.recent[attempt{"tcp", did.Src, to}].holder
-	l := &look{Finder: f, inside: map[int]bool{}, described: map[thread]described{}}
+	l := &look{Finder: f, inside: map[int]bool{}}
 	for _, when := range []string{"at first", "once more"} {
 		if p := l.describe(&request{}, h); p == nil {
 			t.Error(when + ": it is not named any more")
