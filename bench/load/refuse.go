@@ -155,8 +155,7 @@ type proxied struct {
 
 func (p *proxied) close() {
 	if p.conn != nil {
-		_ = p.conn.(*net.TCPConn).SetLinger(0) // a reset: ports would run out waiting (TIME_WAIT)
-		_ = p.conn.Close()
+		_ = reset(p.conn) // done with
 		p.conn = nil
 	}
 }

@@ -82,7 +82,7 @@ func newChannels(ctx context.Context, arg WayArg) (Rate, error) {
 				_ = c.Close() // what failed says more
 				return fmt.Errorf("channel %d: %w", i, err)
 			}
-			if err := c.Close(); err != nil {
+			if err := reset(c); err != nil {
 				return err
 			}
 		}
@@ -184,4 +184,15 @@ func dialWay(ctx context.Context, address string) (net.Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// reset ends a connection by a reset: of many that are closed one after the other,
+// ports would run out waiting (TIME_WAIT).
+func reset(c net.Conn) error {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		if err := tcp.SetLinger(0); err != nil {
+			return err
+		}
+	}
+	return c.Close()
 }

@@ -3,8 +3,10 @@ package load
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -136,4 +138,43 @@ func answering(t *testing.T, f func(net.Conn)) string {
 		wg.Wait()
 	})
 	return l.Addr().String()
+}
+
+// Thousands of connections, one after the other, may not use up a client's ports.
+func TestNewChannelsLeaveNoPortWaiting(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer l.Close() // before Wait
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close()
+				if _, err := ReadCall(c); err == nil {
+					_, _ = io.Copy(c, c) // until it is reset
+				}
+			})
+		}
+	})
+	const clients, n = 2, 20
+	rate, err := newChannels(t.Context(), WayArg{Address: l.Addr().String(), Clients: clients, N: n})
+	if err != nil || rate.N != clients*n {
+		t.Fatalf("%d channels: %v", rate.N, err)
+	}
+	table, err := os.ReadFile("/proc/self/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := fmt.Sprintf("0100007F:%04X 06", l.Addr().(*net.TCPAddr).Port) // 06 is TIME_WAIT, proc_net_tcp.rst
+	if waiting := strings.Count(string(table), server); waiting > 0 {
+		t.Errorf("of %d ports %d wait", clients*n, waiting)
+	}
 }

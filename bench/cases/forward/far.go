@@ -74,6 +74,16 @@ func (w *way) farEnd(h *lab.Host, at string) error {
 	return nil
 }
 
+// resets has a connection end by a reset once it is closed: who called it has closed
+// it first, and of a proxy that calls thousands of times a second ports would run out
+// waiting (TIME_WAIT).
+func resets(c net.Conn) error {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		return tcp.SetLinger(0)
+	}
+	return nil
+}
+
 // callTimeout bounds one call.
 const callTimeout = 3 * time.Minute
 
@@ -100,7 +110,7 @@ func answer(c net.Conn) error {
 	for {
 		n, err := c.Read(buf)
 		if err != nil {
-			return err
+			return errors.Join(err, resets(c))
 		}
 		if _, err := c.Write(buf[:n]); err != nil {
 			return err
