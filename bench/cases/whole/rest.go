@@ -103,10 +103,13 @@ func coldGateway(ctx context.Context, f *field.Field) (ms float64, end func() er
 		}
 		return nil
 	}
-	if err := down(ctx); err != nil {
-		return 0, nil, err
-	}
 	paths := control.Paths{Runtime: fmt.Sprintf("/run/user/%d/sallyport", lab.UserID)} // as the laptop's environment says
+	client := control.NewClient(f.Lab.Laptop.Outside(paths.ControlSocket()))
+	if _, err := client.Status(ctx); err == nil { // else: an earlier run has ended it
+		if err := down(ctx); err != nil {
+			return 0, nil, err
+		}
+	}
 	cmd := f.Lab.Laptop.Command(context.WithoutCancel(ctx), "gateway", "run")
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -117,7 +120,6 @@ func coldGateway(ctx context.Context, f *field.Field) (ms float64, end func() er
 		defer cancel()
 		return errors.Join(down(ctx), cmd.Wait())
 	}
-	client := control.NewClient(f.Lab.Laptop.Outside(paths.ControlSocket()))
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	for {

@@ -80,17 +80,26 @@ func (h *house) left(ctx context.Context) error {
 	return h.close(ctx)
 }
 
-// closing is for many sandboxes to end: each has two containers.
-const closing = 5 * time.Minute
+// Many sandboxes end: each has two containers, and of all at once each would take
+// longer than a worker may.
+const (
+	closing = 5 * time.Minute
+	atOnce  = 16
+)
 
-// close ends everything: sandboxes side by side, then what they needed.
+// close ends everything: some sandboxes side by side, then what they needed.
 func (h *house) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
 	defer cancel()
 	errs := make([]error, len(h.workers))
 	var all sync.WaitGroup
+	places := make(chan struct{}, atOnce)
 	for i, w := range h.workers {
-		all.Go(func() { errs[i] = w.Stop(ctx) })
+		places <- struct{}{}
+		all.Go(func() {
+			errs[i] = w.Stop(ctx)
+			<-places
+		})
 	}
 	all.Wait()
 	for _, stop := range slices.Backward(h.stops) {
