@@ -70,8 +70,10 @@ func (r Report) WriteJSON(file string) error {
 	return nil
 }
 
-// Join makes one report of several of the same machine and commit, whose cases may have
-// been measured one after the other. A case that is in two of them is the later one's.
+// Join makes one report of several of the same machine, whose cases may have been
+// measured one after the other. A case that is in two of them is the later one's. Which
+// cases are of another commit than the first's is said in the report; a checkout with
+// changes is none.
 func Join(reports ...Report) (whole Report, err error) {
 	for i, r := range reports {
 		if i == 0 {
@@ -81,8 +83,21 @@ func Join(reports ...Report) (whole Report, err error) {
 		}
 		facts := r.Facts
 		facts.Date = whole.Facts.Date
+		switch facts.Commit = whole.Facts.Commit; {
+		case r.Facts.Commit == reports[0].Facts.Commit:
+		case strings.HasSuffix(r.Facts.Commit, "+"):
+			facts.Commit = r.Facts.Commit // is refused
+		default:
+			var names []string
+			for _, result := range r.Results {
+				names = append(names, result.Case.Name)
+			}
+			whole.Facts.Commit += fmt.Sprintf(" (%s: %s)", strings.Join(names, ", "), r.Facts.Commit)
+			facts.Commit = whole.Facts.Commit
+		}
 		if !reflect.DeepEqual(facts, whole.Facts) || r.Smoke != whole.Smoke {
-			return whole, fmt.Errorf("join results: those of %s and of %s are not of the same machine, commit and programs", whole.Facts.Date, r.Facts.Date)
+			return whole, fmt.Errorf("join results: those of %s and of %s are not of the same machine and programs, or of a checkout with changes",
+				whole.Facts.Date, r.Facts.Date)
 		}
 		for _, result := range r.Results {
 			at := slices.IndexFunc(whole.Results, func(old Result) bool { return old.Case.Name == result.Case.Name })

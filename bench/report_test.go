@@ -194,8 +194,12 @@ func TestJoin(t *testing.T) {
 	if got.Facts.Date != "2026-11-26 19:00 UTC to 2026-11-26 22:00 UTC" || first.Results[0].Sides == nil {
 		t.Errorf("date %q; the first one's results are changed: %v", got.Facts.Date, first.Results[0].Sides == nil)
 	}
+	second.Facts.Commit = "def5678"
+	if got, err := Join(first, second, third); err != nil || got.Facts.Commit != first.Facts.Commit+" (refuse, rules: def5678)" {
+		t.Errorf("of two commits: %q, %v", got.Facts.Commit, err)
+	}
 	for name, change := range map[string]func(*Report){
-		"another commit":  func(r *Report) { r.Facts.Commit = "abc1234+" },
+		"no commit":       func(r *Report) { r.Facts.Commit = "abc1234+" },
 		"another machine": func(r *Report) { r.Facts.Cores = 4 },
 		"another program": func(r *Report) { r.Facts.Versions = []string{"squid 7"} },
 		"a smoke":         func(r *Report) { r.Smoke = true },

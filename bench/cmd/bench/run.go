@@ -38,7 +38,7 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 	set.IntVar(&f.reps, "reps", 0, "repetitions of each side; 0: each case's own")
 	set.StringVar(&f.out, "out", "", "folder in which benchmarks.md and benchmarks.svg are written anew; empty: neither")
 	set.StringVar(&f.json, "json", "", "file that the results are written to; empty: none")
-	set.StringVar(&f.from, "from", "", "measure nothing: take the results from files that -json wrote, with commas between, of one machine and commit")
+	set.StringVar(&f.from, "from", "", "measure nothing: take the results from files that -json wrote, with commas between, of one machine")
 	set.BoolVar(&f.list, "list", false, "print the cases' names and end")
 	if err := set.Parse(args); err != nil {
 		return f, err
