@@ -9,7 +9,7 @@ import (
 
 // Measures of the plot, in pixels.
 const (
-	plotWidth  = 960
+	plotWidth  = 1120
 	plotLeft   = 380 // of the scale
 	plotRight  = 760
 	plotTop    = 86
