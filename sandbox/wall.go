@@ -140,7 +140,9 @@ func (h *Hub) plugged(ctx context.Context, wall *wallConn, answer wire.Plugged, 
 		h.plugFailed(s, answer.Error)
 		return nil
 	}
-	if err := h.start(ctx, s, files[0], files[1]); err != nil {
+	err := h.start(ctx, s, files[0], files[1])
+	wire.CloseAll(files) // before it is known to be ready: else its port would stay open past its servers
+	if err != nil {
 		h.plugFailed(s, err.Error())
 		return nil
 	}
