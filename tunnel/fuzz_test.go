@@ -34,6 +34,7 @@ func FuzzKnownHosts(f *testing.F) {
 		"@revoked * " + mine + "\nstrix.example " + mine, "@cert-authority * " + mine, "# strix.example " + mine, "strix.exampl? " + mine + " a comment",
 		hashedName(salt, "strix.example") + " " + mine, hashedName(salt, "other.example") + " " + mine, "|1|x|y " + mine, "strix.example ssh-rsa " + strings.Fields(mine)[1],
 		fromFile + "/k\nstrix.example " + mine + "\n\n\tstrix.example\t" + mine + "\r", "strix.example " + mine[:40], "@other strix.example " + mine,
+		"strix.example " + mine[:40] + "\r" + mine[40:], "strix.example\v " + mine, "@revoked * \r" + mine + "\nstrix.example " + mine + "\r",
 	} {
 		f.Add(s)
 	}
@@ -74,7 +75,7 @@ func hashedName(salt []byte, name string) string {
 func slowKnown(known string, key ssh.PublicKey) string {
 	found := "no line has it"
 	for line := range strings.SplitSeq(known, "\n") {
-		words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t\r", r) })
+		words := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' }) // a CR in base64 is read over
 		marker := ""
 		if len(words) > 0 && strings.HasPrefix(words[0], "@") {
 			marker, words = words[0], words[1:]
