@@ -21,7 +21,7 @@ func eachEvent(ctx context.Context, arg EventsArg) (Times, error) {
 			if err = pauseFor(ctx, time.Duration(i)*arg.Every/time.Duration(arg.Streams)); err != nil {
 				return err
 			}
-			times[i], err = timeStream(ctx, client, arg)
+			times[i], err = timeStream(ctx, client, arg, 0)
 			return err
 		})
 	}

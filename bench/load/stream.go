@@ -29,7 +29,15 @@ type EventsArg struct {
 	Deltas  int           `json:"deltas"` // of each stream
 	Every   time.Duration `json:"every"`
 	Warm    int           `json:"warm"` // of them, the first ones that do not count
+	// Together: all streams have their events at the same times, as the requests have
+	// that a model server works on in one batch. Otherwise their events are spread
+	// evenly over Every.
+	Together bool `json:"together"`
 }
+
+// opening is how long the streams have from the first one's request until its first
+// event: the way that takes longer to open them has its events no closer together.
+const opening = 200 * time.Millisecond
 
 // EventTimes are how long deltas took from the origin's write to the client's read,
 // in nanoseconds.
@@ -45,15 +53,24 @@ func events(ctx context.Context, arg EventsArg) (EventTimes, error) {
 	client := newStreamClient(arg.Streams)
 	defer client.CloseIdleConnections()
 	times := make([][]int64, arg.Streams)
+	first, err := Monotonic()
+	if err != nil {
+		return EventTimes{}, err
+	}
+	first += int64(opening)
 	tasks, ctx := errgroup.WithContext(ctx)
 	for i := range arg.Streams {
 		tasks.Go(func() error {
-			var err error
-			// Streams that began at once would have their events at once.
-			if err = pauseFor(ctx, time.Duration(i)*arg.Every/time.Duration(arg.Streams)); err != nil {
+			after := time.Duration(i) * arg.Every / time.Duration(arg.Streams)
+			err := pauseFor(ctx, after)
+			if err != nil {
 				return err
 			}
-			times[i], err = timeStream(ctx, client, arg)
+			due := first
+			if !arg.Together {
+				due += int64(after)
+			}
+			times[i], err = timeStream(ctx, client, arg, due)
 			return err
 		})
 	}
@@ -68,8 +85,10 @@ func events(ctx context.Context, arg EventsArg) (EventTimes, error) {
 	return EventTimes{N: len(all), P50: all[len(all)/2], P99: all[len(all)*99/100], Max: all[len(all)-1]}, nil
 }
 
-func timeStream(ctx context.Context, client *http.Client, arg EventsArg) ([]int64, error) {
-	s := Script{Deltas: arg.Deltas, Every: arg.Every}
+// timeStream reads one stream, whose first delta is due at first; zero: Every after
+// its request.
+func timeStream(ctx context.Context, client *http.Client, arg EventsArg, first int64) ([]int64, error) {
+	s := Script{Deltas: arg.Deltas, Every: arg.Every, First: first}
 	resp, err := openStream(ctx, client, arg.URL, s, 0)
 	if err != nil {
 		return nil, err

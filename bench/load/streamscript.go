@@ -16,6 +16,7 @@ const ScriptHeader = "X-App"
 type Script struct {
 	Deltas int           `json:"deltas"`
 	Every  time.Duration `json:"every"` // between two deltas; zero: at once
+	First  int64         `json:"first"` // when the first delta is due, as Monotonic tells it; zero: Every after the request
 	Fill   int           `json:"fill"`  // bytes in each delta beside its number and time
 	Early  bool          `json:"early"` // it answers before it has read the request's body
 	Hold   bool          `json:"hold"`  // after the deltas it is silent until the client goes

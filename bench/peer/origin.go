@@ -97,8 +97,7 @@ func writeStream(ctx context.Context, w io.Writer, rc *http.ResponseController, 
 		return err
 	}
 	fill, event := bytes.Repeat([]byte("."), s.Fill), []byte(nil)
-	pace := newPace(s.Every)
-	defer pace.stop()
+	pace := pace{s.First, int64(s.Every)}
 	for n := range s.Deltas {
 		if err := pace.wait(ctx); err != nil {
 			return err
@@ -119,32 +118,41 @@ func writeStream(ctx context.Context, w io.Writer, rc *http.ResponseController, 
 	return err
 }
 
-// pace lets something happen at regular times.
-type pace struct{ ticker *time.Ticker }
+// pace lets something happen at regular times of the monotonic clock, in
+// nanoseconds. next zero: the first time is every from now; every zero: at once.
+type pace struct{ next, every int64 }
 
-func newPace(every time.Duration) pace {
-	if every <= 0 {
-		return pace{}
+func (p *pace) wait(ctx context.Context) error {
+	now, err := load.Monotonic()
+	if err != nil {
+		return err
 	}
-	return pace{time.NewTicker(every)}
-}
-
-func (p pace) wait(ctx context.Context) error {
-	if p.ticker == nil {
-		return nil
+	left := p.left(now)
+	if left <= 0 {
+		return ctx.Err()
 	}
+	t := time.NewTimer(left)
+	defer t.Stop()
 	select {
-	case <-p.ticker.C:
+	case <-t.C:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (p pace) stop() {
-	if p.ticker != nil {
-		p.ticker.Stop()
+// left is how long it is until the next time. What is more than one late is not made
+// up for, as by a time.Ticker.
+func (p *pace) left(now int64) time.Duration {
+	if p.every <= 0 {
+		return 0
 	}
+	if p.next == 0 {
+		p.next = now + p.every
+	}
+	left := p.next - now
+	p.next += p.every * (1 + max(0, -left)/p.every)
+	return time.Duration(left)
 }
 
 // addresses are a repeated flag's.

@@ -17,6 +17,7 @@ func Cases() []bench.Case {
 	return []bench.Case{
 		latency("sse-1", "1 stream, an event each 2 ms", load.EventsArg{Streams: 1, Deltas: 4000, Every: 2 * time.Millisecond, Warm: 200}),
 		latency("sse-32", "32 streams, each with an event each 10 ms", load.EventsArg{Streams: 32, Deltas: 800, Every: 10 * time.Millisecond, Warm: 50}),
+		latency("sse-32-batch", "32 streams, all with an event at the same time, each 10 ms", load.EventsArg{Streams: 32, Deltas: 800, Every: 10 * time.Millisecond, Warm: 50, Together: true}),
 		lost(),
 		idle(),
 	}
@@ -43,7 +44,7 @@ func latency(name, title string, arg load.EventsArg) bench.Case {
 		Sides:   sides(run, 1, bench.Direct, bench.Ours, bench.Alone, wholeProxy, nginx),
 		Reps:    5,
 		Notes: "Each has one hop more than direct: a wakeup of one more process, a read and a write. The bar is of what is added to direct. " +
-			"Without full duplex, httputil.ReverseProxy cuts streams: see lost-streams.",
+			"When an event is due is said before the stream begins, and is the same for every side. Without full duplex, httputil.ReverseProxy cuts streams: see lost-streams.",
 	}
 	for _, m := range c.Metrics {
 		c.Bars = append(c.Bars, bench.Bar{Metric: m.Name, Of: wholeProxy, Base: bench.Direct, Bar: 1.1, Aim: 1, AimOf: nginx})
