@@ -52,6 +52,14 @@ func TestMain(m *testing.M) {
 		say(outcome{Error: confineYourself().Error()})
 	case "try":
 		say(tryAll())
+	case "processors":
+		before := runtime.GOMAXPROCS(8 * runtime.GOMAXPROCS(0)) // a machine that halving twice would show on
+		if os.Getenv("GOMAXPROCS") != "" {
+			runtime.GOMAXPROCS(before)
+		}
+		Processors()
+		Processors()
+		fmt.Println(before, runtime.GOMAXPROCS(0))
 	}
 }
 

@@ -35,8 +35,8 @@ type EventsArg struct {
 	Together bool `json:"together"`
 }
 
-// opening is how long the streams have from the first one's request until its first
-// event: the way that takes longer to open them has its events no closer together.
+// opening is how long it is from the first stream's request to the first event. How
+// long a side takes to open streams then does not say how close their events are.
 const opening = 200 * time.Millisecond
 
 // EventTimes are how long deltas took from the origin's write to the client's read,

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/confine"
 	"github.com/sallyport/sallyport/dial"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
@@ -32,12 +33,13 @@ type alone struct {
 }
 
 // Alone serves as the gateway does one sandbox, with its policy, its durable record and
-// its limits.
+// its limits, and as many processors.
 func Alone(ctx context.Context, args []string) (err error) {
 	a, err := parseAlone(args)
 	if err != nil {
 		return err
 	}
+	confine.Processors()
 	if err := os.MkdirAll(a.record, 0o700); err != nil {
 		return err
 	}

@@ -10,11 +10,12 @@ import (
 	"os"
 	"sync"
 
+	"github.com/sallyport/sallyport/confine"
 	"github.com/sallyport/sallyport/tunnel"
 )
 
 // Tunnel forwards TCP connections to a unix socket on an SSH host, through the
-// client that the gateway has. Its arguments are the address to listen at, the
+// client that the gateway has, on as many processors. Its arguments are the address to listen at, the
 // host's name in the user's ssh configuration, and the socket's path there.
 func Tunnel(ctx context.Context, args []string) error {
 	if len(args) != 3 {
@@ -32,6 +33,7 @@ func Tunnel(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("tunnel: %w", err)
 	}
+	confine.Processors()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)

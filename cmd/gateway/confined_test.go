@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -165,6 +166,9 @@ func TestEveryThreadOfTheGateway(t *testing.T) {
 	}
 	if _, err := os.Stat("/proc/" + strings.TrimSpace(string(child))); err == nil {
 		t.Error("the gateway has ended and its lookout has not")
+	}
+	if want := fmt.Sprintf(" processors=%d\n", max(1, runtime.GOMAXPROCS(0)/2)); !strings.Contains(log.String(), want) {
+		t.Errorf("it leaves too few processors to others, or too many; wanted%s%s", want, &log)
 	}
 }
 

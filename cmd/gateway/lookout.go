@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/confine"
 	"github.com/sallyport/sallyport/origin"
 	"github.com/spf13/cobra"
 )
@@ -74,6 +75,7 @@ func newLookoutCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			confine.Processors()
 			return lookOut(conn, args[0])
 		},
 	}

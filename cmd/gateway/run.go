@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -68,6 +69,7 @@ configuration with an error leaves the old one in force.`,
 			}
 			// What ps shows: starting again by a link has made it "exe".
 			_ = os.WriteFile("/proc/self/comm", []byte("gateway"), 0)
+			confine.Processors()
 			return g.serve(c.Context())
 		},
 	}
@@ -189,7 +191,7 @@ func (g *gateway) serve(ctx context.Context) (err error) {
 		return err
 	}
 	api := &control.Server{Handlers: g.handlers(wallToken), Refused: g.controlRefused, Log: g.log}
-	g.log.Info("gateway started", "version", version(), "pid", os.Getpid(), "uid", os.Getuid(), "confined", g.confinement().String())
+	g.log.Info("gateway started", "version", version(), "pid", os.Getpid(), "uid", os.Getuid(), "confined", g.confinement().String(), "processors", runtime.GOMAXPROCS(0))
 	if g.kernel.ABI == 0 {
 		g.log.Warn("not confined by Landlock", "why", g.kernel.Why)
 	}
