@@ -54,6 +54,33 @@ func (b *box) sendRaw(t *testing.T, packets ...[]byte) {
 	})
 }
 
+// The rest of a connection that never came is told behind its first segment, however
+// many wait to be told, and is no attempt of its own.
+func TestStrayIsToldBehindItsSYN(t *testing.T) {
+	b := newBox(t)
+	b.records.Store(true)
+	const begun = 2000
+	dst := netip.MustParseAddr("203.0.113.5")
+	var packets [][]byte
+	for n := range uint16(begun) {
+		packets = append(packets, packet4(unix.IPPROTO_TCP, b.addr.Sandbox4, dst, segment(1000+n, 443, tcpSYN)))
+	}
+	for _, flags := range []byte{tcpACK, tcpFIN | tcpACK, tcpRST} { // of the last one
+		packets = append(packets, packet4(unix.IPPROTO_TCP, b.addr.Sandbox4, dst, segment(1000+begun-1, 443, flags)))
+	}
+	if err := b.wall.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	b.sendRaw(t, packets...)
+	if err := b.wall.Process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	b.wantAttempts(t, begun)
+	if n := b.counted(t)[ruleStray]; n == 0 {
+		t.Error("no segment was stray")
+	}
+}
+
 // Segments of no connection, of every set of flags, are counted one by one; a SYN
 // alone is a connection attempt.
 func TestCraftedSegments(t *testing.T) {

@@ -21,7 +21,7 @@ const (
 // The NFLOG groups. A flood in one cannot crowd out what another logs.
 const (
 	groupFirst = 7 + iota // the first packet of each destination
-	groupSYN              // first segments of connections that went to a listener
+	groupSYN              // first segments of connections that went to a listener; segments of none, which may be the rest of one before them
 	groupRest
 	groupEnd
 )
@@ -103,7 +103,7 @@ const (
 //	  chain refuse {
 //	    update @counts { meta iif . meta mark counter }
 //	    meta mark syn log syn goto end
-//	    # and the same for IPv6, and for protocols without ports:
+//	    # and the same for IPv6, and for protocols without ports; strays here and below: log syn, behind the segments before them
 //	    meta iif . meta mark . meta l4proto . th dport . ip daddr != @seen add @seen { that } log first goto end
 //	    update @rates { meta iif limit rate over 4000/second burst 16384 } goto end
 //	    log rest goto end
@@ -256,20 +256,24 @@ func refuseRules(counts, seen, rates *nftables.Set) [][]expr.Any {
 		if daddr.Len == 16 {
 			family = unix.NFPROTO_IPV6
 		}
-		unseen := join(iif, marked, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: first + 2}, zero(first+4, 16), daddr,
-			&expr.Lookup{SourceRegister: first, SetName: seen.Name, SetID: seen.ID, Invert: true},
-			&expr.Dynset{SrcRegKey: first, SetName: seen.Name, SetID: seen.ID, Operation: unix.NFT_DYNSET_OP_ADD},
-			nflog(groupFirst), end)
+		unseen := func(group uint16) []expr.Any {
+			return join(iif, marked, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: first + 2}, zero(first+4, 16), daddr,
+				&expr.Lookup{SourceRegister: first, SetName: seen.Name, SetID: seen.ID, Invert: true},
+				&expr.Dynset{SrcRegKey: first, SetName: seen.Name, SetID: seen.ID, Operation: unix.NFT_DYNSET_OP_ADD},
+				nflog(group), end)
+		}
 		port := &expr.Payload{DestRegister: first + 3, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}
 		rules = append(rules,
-			join(nfproto(family), protocol(unix.IPPROTO_TCP), zero(first+3, 4), port, unseen),
-			join(nfproto(family), protocol(unix.IPPROTO_UDP), zero(first+3, 4), port, unseen),
-			join(nfproto(family), notProtocol(unix.IPPROTO_TCP), notProtocol(unix.IPPROTO_UDP), zero(first+3, 4), unseen))
+			join(isMarked(ruleStray), nfproto(family), zero(first+3, 4), port, unseen(groupSYN)),
+			join(nfproto(family), protocol(unix.IPPROTO_TCP), zero(first+3, 4), port, unseen(groupFirst)),
+			join(nfproto(family), protocol(unix.IPPROTO_UDP), zero(first+3, 4), port, unseen(groupFirst)),
+			join(nfproto(family), notProtocol(unix.IPPROTO_TCP), notProtocol(unix.IPPROTO_UDP), zero(first+3, 4), unseen(groupFirst)))
 	}
 	// One sandbox's flood costs others little more than its packets do.
 	beyond := &expr.Limit{Type: expr.LimitTypePkts, Rate: restRate, Burst: restBurst, Unit: expr.LimitTimeSecond, Over: true}
 	return append(rules,
 		join(iif, &expr.Dynset{SrcRegKey: first, SetName: rates.Name, SetID: rates.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{beyond}}, end),
+		join(isMarked(ruleStray), nflog(groupSYN), end),
 		join(nflog(groupRest), end))
 }
 
