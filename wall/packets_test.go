@@ -98,8 +98,8 @@ func TestFirstPacketsGoFirst(t *testing.T) {
 		q.add(groupRest-groupFirst, told(2, ruleOther))
 	}
 	q.take()
-	q.add(0, told(2, ruleStray))
-	if b := q.take(); len(b.Packets.Packets) != 1 || b.Packets.Packets[0].Rule != "stray" {
+	q.add(0, told(2, rulePort))
+	if b := q.take(); len(b.Packets.Packets) != 1 || b.Packets.Packets[0].Rule != "port" {
 		t.Errorf("%+v", b)
 	}
 }

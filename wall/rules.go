@@ -18,10 +18,11 @@ const (
 	delivered  = 1     // mark of packets for our listeners; policy routing delivers them here
 )
 
-// The NFLOG groups. A flood in one cannot crowd out what another logs.
+// The NFLOG groups. A flood in one cannot crowd out what another logs; strays share
+// that of SYNs, and are told in the order in which both came.
 const (
 	groupFirst = 7 + iota // the first packet of each destination
-	groupSYN              // first segments of connections that went to a listener; segments of none, which may be the rest of one before them
+	groupSYN              // first segments of connections that went to a listener, and stray segments
 	groupRest
 	groupEnd
 )
