@@ -123,6 +123,9 @@ func (l *link) fail(err error) {
 	}
 }
 
+// lost is fail for an error of a transport.
+func (l *link) lost(err error) { l.fail(fmt.Errorf("connection lost: %w", err)) }
+
 // cause is the LinkError once l is down, nil before.
 func (l *link) cause() error {
 	l.mu.Lock()
@@ -135,7 +138,8 @@ func (l *link) wait() { l.wg.Wait() }
 
 // add makes raw the next hop's transport, and watches over it.
 func (l *link) add(raw net.Conn) (net.Conn, error) {
-	c := &watched{Conn: raw, in: bufio.NewReaderSize(raw, transportBuffer), fail: l.fail}
+	c := &watched{Conn: raw, in: bufio.NewReaderSize(raw, transportBuffer), fail: l.lost}
+	c.out = newGatherer(raw, c.fail)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -143,6 +147,7 @@ func (l *link) add(raw net.Conn) (net.Conn, error) {
 		return nil, l.err
 	}
 	l.conns = append(l.conns, c)
+	l.wg.Go(c.out.run)
 	return c, nil
 }
 
@@ -203,6 +208,7 @@ func (l *link) keepAlive(interval time.Duration) {
 type watched struct {
 	net.Conn
 	in   *bufio.Reader
+	out  *gatherer
 	fail func(error)
 }
 
@@ -213,15 +219,16 @@ const transportBuffer = 64 << 10
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.in.Read(p)
 	if err != nil {
-		w.fail(fmt.Errorf("connection lost: %w", err))
+		w.fail(err)
 	}
 	return n, err
 }
 
-func (w *watched) Write(p []byte) (int, error) {
-	n, err := w.Conn.Write(p)
-	if err != nil {
-		w.fail(fmt.Errorf("connection lost: %w", err))
-	}
-	return n, err
+// Write takes p; an error that comes of it ends the link.
+func (w *watched) Write(p []byte) (int, error) { return w.out.Write(p) }
+
+// Close ends both directions. What waits to be written is lost.
+func (w *watched) Close() error {
+	w.out.stop(net.ErrClosed)
+	return w.Conn.Close()
 }
