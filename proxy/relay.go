@@ -39,11 +39,8 @@ const (
 	bulkRead  = 32 << 10
 )
 
-// relay passes on each piece of an answer as it comes, the head at once.
+// relay passes on each piece of an answer as it comes.
 func (m *model) relay(out *stream, body io.Reader) error {
-	if err := out.flushHead(); err != nil {
-		return err
-	}
 	small := make([]byte, smallRead)
 	buf, bulk := small, (*[bulkRead]byte)(nil)
 	defer func() { m.putBulk(bulk) }()

@@ -10,7 +10,8 @@ import (
 
 const (
 	pingEvent  = "event: ping\ndata: {\"type\": \"ping\"}\n\n"
-	writeStall = 5 * time.Minute // a client that takes no byte for so long is given up
+	writeStall = 5 * time.Minute  // a client that takes no byte for so long is given up
+	headPause  = time.Millisecond // a head waits so long for the first piece, to be sent with it
 )
 
 // stream is the way of a model's response to the client. It counts what passes,
@@ -25,6 +26,7 @@ type stream struct {
 	mu     sync.Mutex // a ping is written by a timer
 	rc     *http.ResponseController
 	status int
+	head   bool // is still to be sent
 	n      int64
 	sse    bool
 	events eventScanner
@@ -46,7 +48,7 @@ func newStream(w http.ResponseWriter, m *model, giveUp func()) *stream {
 	return s
 }
 
-// WriteHeader passes final statuses on.
+// WriteHeader passes final statuses on, with the first piece if it comes at once.
 func (s *stream) WriteHeader(code int) {
 	if code < http.StatusOK {
 		return
@@ -61,9 +63,10 @@ func (s *stream) WriteHeader(code int) {
 	kind, _, _ := mime.ParseMediaType(s.Header().Get("Content-Type"))
 	if s.sse = code == http.StatusOK && kind == "text/event-stream"; s.sse {
 		s.Header().Del("Content-Length")
-		s.timer.Reset(min(s.pingAfter, s.maxSilence))
 	}
 	s.ResponseWriter.WriteHeader(code)
+	s.head = true
+	s.timer.Reset(min(headPause, s.pingAfter, s.maxSilence))
 }
 
 // Write passes a piece on at once.
@@ -82,34 +85,41 @@ func (s *stream) Write(p []byte) (int, error) {
 
 // send writes to the client; s.mu is held.
 func (s *stream) send(p []byte, now time.Time) (int, error) {
-	if now.Sub(s.stall) > time.Second { // not for each event
-		if err := s.rc.SetWriteDeadline(now.Add(writeStall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return 0, err
-		}
-		s.stall = now
+	if err := s.putOffStall(now); err != nil {
+		return 0, err
 	}
 	n, err := s.ResponseWriter.Write(p)
 	s.n += int64(n)
-	s.sent = now
+	s.sent, s.head = now, false
 	if err != nil {
 		return n, err
 	}
 	return n, s.rc.Flush()
 }
 
-// flushHead sends what WriteHeader wrote.
-func (s *stream) flushHead() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rc.Flush()
+// putOffStall gives the client time anew to take what is sent; s.mu is held.
+func (s *stream) putOffStall(now time.Time) error {
+	if now.Sub(s.stall) <= time.Second { // not for each event
+		return nil
+	}
+	if err := s.rc.SetWriteDeadline(now.Add(writeStall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	s.stall = now
+	return nil
 }
 
-// tick runs when the client or the model may have been silent for too long.
+// tick runs when a head's first piece did not come at once, and when the client or
+// the model may have been silent for too long.
 func (s *stream) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
 		return
+	}
+	if s.head {
+		s.head = false
+		_ = errors.Join(s.putOffStall(time.Now()), s.rc.Flush()) // or the first piece fails
 	}
 	silence := time.Since(s.heard)
 	if silence >= s.maxSilence {

@@ -46,7 +46,7 @@ func newUpstream(dial func(ctx context.Context) (net.Conn, error), each bool) *h
 		MaxIdleConnsPerHost:    8,
 		IdleConnTimeout:        time.Minute,
 		ReadBufferSize:         2 << 10, // an event is shorter; more is read past it. An idle stream keeps it
-		WriteBufferSize:        1 << 10, // a head is shorter
+		WriteBufferSize:        oneWrite,
 		Protocols:              &protocols,
 	}
 }
@@ -73,15 +73,29 @@ func (m *model) rewrite(ctx context.Context, in *http.Request, q *request) *http
 	if q.body != nil {
 		out.Header.Set("Content-Type", "application/json")
 		// GetBody lets the Transport try again on a kept connection that has died.
-		out.GetBody = func() (io.ReadCloser, error) { return newSentBody(q.body), nil }
-		out.Body = newSentBody(q.body)
+		out.GetBody = func() (io.ReadCloser, error) { return bodyOf(q.body), nil }
+		out.Body = bodyOf(q.body)
 		out.ContentLength = int64(len(q.body))
 	}
 	return out.WithContext(ctx)
 }
 
-// sentBody is a request's body on its way to the model server. Once closed it holds
-// it no more: an answer may take much longer than its request.
+// oneWrite is what is sent to the model server in one write at most, in bytes: a
+// head, and a short request whole.
+const oneWrite = 1 << 10
+
+// bodyOf is a request's body for the Transport, which sends the head ahead of any body
+// that it does not know to be in memory: over SSH one packet more, and one more to wake
+// up for.
+func bodyOf(b []byte) io.ReadCloser {
+	if len(b) <= oneWrite {
+		return io.NopCloser(bytes.NewReader(b))
+	}
+	return newSentBody(b)
+}
+
+// sentBody is a long body on its way to the model server. Once closed it holds it no
+// more: an answer may take much longer than its request.
 type sentBody struct {
 	mu   sync.Mutex // the Transport may close it while it reads
 	left bytes.Reader
