@@ -212,6 +212,8 @@ func (c *counted) Read(p []byte) (int, error) {
 
 func (c *counted) Close() error { return nil }
 
+func (c *counted) SetWriteDeadline(time.Time) error { return nil }
+
 // What each piece of a stream passes through allocates nothing.
 func TestNoAllocations(t *testing.T) {
 	f := newFake()

@@ -4,12 +4,16 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"time"
 )
 
 const (
 	// maxGathered is how much waits to be written at most, in bytes: a Write beyond
 	// it waits. It is two of the library's largest packets.
 	maxGathered = 64 << 10
+	// lastWait is how long the end of a link waits for what was taken to be written. The
+	// kernel takes it at once, unless the other side has long stopped to read.
+	lastWait = 100 * time.Millisecond
 	// keptGathered is the largest buffer that is kept between two writes, in bytes.
 	keptGathered = 4 << 10
 )
@@ -25,6 +29,7 @@ type gatherer struct {
 	mu    sync.Mutex
 	moved sync.Cond // with mu: something was written, came, or went wrong
 	buf   []byte    // waits to be written
+	busy  bool      // something is being written
 	spare []byte    // was written, and is empty
 	err   error     // why nothing is written any more
 }
@@ -50,6 +55,17 @@ func (g *gatherer) Write(p []byte) (int, error) {
 	}
 	g.buf = append(g.buf, p...)
 	return len(p), nil
+}
+
+// flush waits until all that was taken is written, for lastWait at most. After it
+// nothing more can be written than that.
+func (g *gatherer) flush() {
+	_ = g.to.SetWriteDeadline(time.Now().Add(lastWait)) // one that is closed fails the write as well
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for (g.busy || len(g.buf) > 0) && g.err == nil {
+		g.moved.Wait()
+	}
 }
 
 // stop has run end, and each Write fail with err. What still waits is lost.
@@ -94,7 +110,8 @@ func (g *gatherer) next() (out []byte, ok bool) {
 	if g.err != nil {
 		return nil, false
 	}
-	out, g.buf, g.spare = g.buf, g.spare, nil
+	out, g.buf, g.spare, g.busy = g.buf, g.spare, nil, true
+	g.moved.Broadcast() // there is room
 	return out, true
 }
 
@@ -102,6 +119,7 @@ func (g *gatherer) next() (out []byte, ok bool) {
 func (g *gatherer) wrote(out []byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.busy = false
 	if cap(out) <= keptGathered || len(g.buf) > 0 {
 		g.spare = out[:0]
 	}

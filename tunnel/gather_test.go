@@ -3,9 +3,11 @@ package tunnel
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // slowConn takes one write for each of turns, and says what that was.
@@ -117,6 +119,45 @@ func TestGathererStopsAWriteThatWaits(t *testing.T) {
 		synctest.Wait()
 		if err != net.ErrClosed || len(*failed) != 0 {
 			t.Errorf("Write that waited: %v, told of %v", err, *failed)
+		}
+	})
+}
+
+// What was taken is written before the connection is closed, as long as that takes no
+// time; what the other side does not take is lost after lastWait.
+func TestGathererFlushes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		w := &watched{Conn: near}
+		w.out = newGatherer(near, func(error) {})
+		go w.out.run()
+		mustGather(t, w.out, []byte("last words"))
+		heard := make(chan string, 1)
+		go func() {
+			got, _ := io.ReadAll(far)
+			heard <- string(got)
+		}()
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+		if got := <-heard; got != "last words" {
+			t.Errorf("the other side heard %q", got)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		w := &watched{Conn: near}
+		w.out = newGatherer(near, func(error) {})
+		go w.out.run()
+		mustGather(t, w.out, []byte("unheard"))
+		began := time.Now()
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != lastWait {
+			t.Errorf("a close that nobody listens to took %v", took)
 		}
 	})
 }

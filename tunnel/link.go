@@ -227,8 +227,9 @@ func (w *watched) Read(p []byte) (int, error) {
 // Write takes p; an error that comes of it ends the link.
 func (w *watched) Write(p []byte) (int, error) { return w.out.Write(p) }
 
-// Close ends both directions. What waits to be written is lost.
+// Close ends both directions, after what was taken to be written.
 func (w *watched) Close() error {
+	w.out.flush()
 	w.out.stop(net.ErrClosed)
 	return w.Conn.Close()
 }
