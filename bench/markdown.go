@@ -55,6 +55,9 @@ func (v Verdict) cells(c Case) []string {
 		return []string{"–", v.Bar.bar(c), "not judged: " + cell(v.Why), "", ""}
 	}
 	cells := []string{v.value(c, v.Ratio, v.Bar.Of), v.Bar.bar(c), word[v.Reached], "", ""}
+	if v.Bar.Reported {
+		cells[2] = ""
+	}
 	if v.Bar.Aim != 0 {
 		cells[3], cells[4] = v.Bar.limit(c, v.Bar.Aim), map[bool]string{true: "reached", false: "missed"}[v.Aimed]
 		if v.Bar.AimOf != "" {

@@ -37,7 +37,7 @@ func sample() Report {
 					side("nginx", 0, Sample{"p50": 104, "lost": 0}, Sample{"p50": 104, "lost": 0}),
 				}},
 			{Case: Case{Name: "refuse", Title: "refused CONNECT | kept alive.", Metrics: []Metric{rate},
-				Bars: []Bar{{Metric: "rate", Of: "squid", Bar: 1, Aim: 2}, {Metric: "rate", Of: "goproxy", Bar: 0.8}, {Metric: "rate", Of: "tiny<&>", Bar: 1}, {Metric: "rate", Reported: true, Aim: 3}}},
+				Bars: []Bar{{Metric: "rate", Of: "squid", Bar: 1, Aim: 2}, {Metric: "rate", Of: "goproxy", Bar: 0.8}, {Metric: "rate", Of: "tiny<&>", Bar: 1}, {Metric: "rate", Reported: true, Aim: 3}, {Metric: "rate", Of: "squid", Reported: true, Aim: 2}}},
 				Sides: []SideResult{
 					side(Ours, 0, Sample{"rate": 18_000}),
 					side("squid", 0, Sample{"rate": 23_266}),

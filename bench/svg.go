@@ -21,7 +21,7 @@ const (
 // plotStyle has a background of its own: a page may be dark where its reader's system
 // is not.
 const plotStyle = `text{font:13px system-ui,sans-serif;fill:#1f2328}.back{fill:#fff}.grid{stroke:#d0d7de}.one{stroke:#1f2328}` +
-	`.small{font-size:12px;fill:#59636e}.title{font-size:16px;font-weight:600}.ok{fill:#0969da}.miss{fill:#bc4c00}` +
+	`.small{font-size:12px;fill:#59636e}.title{font-size:16px;font-weight:600}.ok{fill:#0969da}.miss{fill:#bc4c00}.none{fill:#8c959f}` +
 	`.bar{stroke:#1f2328;stroke-width:2.5}.aim{fill:#fff;stroke:#1f2328;stroke-width:1.5}` +
 	`@media(prefers-color-scheme:dark){text{fill:#e6edf3}.back{fill:#0d1117}.grid{stroke:#30363d}.one{stroke:#e6edf3}.small{fill:#9198a1}` +
 	`.ok{fill:#4493f8}.miss{fill:#f0883e}.bar{stroke:#e6edf3}.aim{fill:#0d1117;stroke:#e6edf3}}`
@@ -71,6 +71,9 @@ func (r Report) plotLines() []plotLine {
 			if result.Case.metric(v.Bar.Metric).Less {
 				l.value, l.bar, l.aim = 1/max(0, l.value), 1/l.bar, 1/max(0, l.aim)
 			}
+			if v.Bar.Reported {
+				l.bar = math.NaN()
+			}
 			lines = append(lines, l)
 		}
 	}
@@ -101,7 +104,10 @@ func drawScale(b *strings.Builder, height int) {
 
 func (l plotLine) draw(b *strings.Builder, y int) {
 	class, note := "ok", ""
-	if !l.reached {
+	switch {
+	case math.IsNaN(l.bar):
+		class = "none"
+	case !l.reached:
 		class, note = "miss", ", bar missed"
 	}
 	one, to := place(1), place(l.value)
@@ -126,5 +132,6 @@ func drawLegend(b *strings.Builder, y int) {
 	fmt.Fprintf(b, `<rect class="miss" x="%d" y="%d" width="22" height="10"/><text class="small" x="%d" y="%d">bar missed</text>`, plotLeft+110, y-9, plotLeft+138, y)
 	fmt.Fprintf(b, `<line class="bar" x1="%d" x2="%[1]d" y1="%d" y2="%d"/><text class="small" x="%d" y="%d">bar</text>`, plotLeft+222, y-12, y+3, plotLeft+230, y)
 	drawAim(b, plotLeft+272, float64(y)-4)
-	fmt.Fprintf(b, `<text class="small" x="%d" y="%d">aim</text>`+"\n", plotLeft+284, y)
+	fmt.Fprintf(b, `<text class="small" x="%d" y="%d">aim</text>`, plotLeft+284, y)
+	fmt.Fprintf(b, `<rect class="none" x="%d" y="%d" width="22" height="10"/><text class="small" x="%d" y="%d">no bar</text>`+"\n", plotLeft+322, y-9, plotLeft+350, y)
 }

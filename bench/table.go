@@ -58,6 +58,9 @@ func (v Verdict) text(c Case) string {
 		return fmt.Sprintf("%s: not judged: %s", v.Bar.what(), v.Why)
 	}
 	text := fmt.Sprintf("%s: %s; bar %s: %s", v.Bar.what(), v.value(c, v.Ratio, v.Bar.Of), v.Bar.bar(c), word[v.Reached])
+	if v.Bar.Reported {
+		text = fmt.Sprintf("%s: %s; reported", v.Bar.what(), v.value(c, v.Ratio, v.Bar.Of))
+	}
 	if v.Bar.Aim != 0 {
 		of := ""
 		if v.Bar.AimOf != "" {
