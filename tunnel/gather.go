@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxGathered is how much waits to be written at most, in bytes: a Write beyond
-	// it waits. It is two of the library's largest packets.
+	// maxGathered is how much, in bytes, can wait to be written before a Write waits:
+	// about two of the library's largest packets. One more may be on its way to it.
 	maxGathered = 64 << 10
 	// lastWait is how long the end of a link waits for what was taken to be written. The
 	// kernel takes it at once, unless the other side has long stopped to read.
