@@ -280,6 +280,18 @@ func TestExecMaxSessions(t *testing.T) {
 	}
 }
 
+// One command after the other needs no more than one session at a time, also where
+// the end of one and the beginning of the next reach sshd together.
+func TestExecOneAfterTheOther(t *testing.T) {
+	s := startUserSSHD(t, "MaxSessions 1")
+	c := start(t, s.host(t, s.port))
+	for i := range 200 {
+		if _, _, err := output(t, c, "true", nil); err != nil {
+			t.Fatalf("command %d: %v", i, err)
+		}
+	}
+}
+
 func TestExitErrorText(t *testing.T) {
 	for want, e := range map[string]ExitError{
 		"exit status 2":                {Code: 2},

@@ -26,6 +26,11 @@ type session struct {
 func (l *link) session(ctx context.Context, via string) (*session, error) {
 	ch, reqs, err := l.open(ctx, "session", nil)
 	var refused *ssh.OpenChannelError
+	if errors.As(err, &refused) {
+		// sshd counts a session until it has dealt with all that came with the session's
+		// close. A new one may have come with it, too; when its refusal is here, that is over.
+		ch, reqs, err = l.open(ctx, "session", nil)
+	}
 	switch {
 	case errors.As(err, &refused):
 		return nil, &reworded{fmt.Sprintf("%s runs no further command: %s; sshd there has a limit of commands at the same time "+
