@@ -107,7 +107,8 @@ func (l *link) start(f func()) bool {
 	return true
 }
 
-// fail ends the link and all its streams; only the first cause counts.
+// fail ends the link and all its streams; only the first cause counts. It waits for
+// what was written, lastWait at most for each hop.
 func (l *link) fail(err error) {
 	l.mu.Lock()
 	if l.err != nil {
